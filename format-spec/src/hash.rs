@@ -1,0 +1,262 @@
+//! Hash suite 1 (FORMAT.md section 7). Frozen by format version 1: a change here is a new suite.
+//!
+//! BLAKE3 in derive-key mode for content, SHA-256 for links, so that any RFC 6962 tool can check inclusion.
+//! Invariant: every function here is injective in its inputs before hashing; lengths stand at fixed places.
+
+use std::sync::LazyLock;
+
+use blake3::Hasher;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+use sha2::{Digest, Sha256};
+
+use crate::SUITE;
+use crate::ids::{EventId, Link, StreamId};
+use crate::limits::BUCKET_COUNT;
+
+/// 32 bytes of hash.
+pub type Hash = [u8; 32];
+
+/// Context of [`stream_id`].
+pub const CONTEXT_STREAM_ID: &str = "chainring 2026-11 v1 stream-id";
+/// Context of [`name_commit`].
+pub const CONTEXT_STREAM: &str = "chainring 2026-11 v1 stream";
+/// Context of [`body_commit`].
+pub const CONTEXT_BODY: &str = "chainring 2026-11 v1 body";
+/// Context of [`event_digest`].
+pub const CONTEXT_EVENT: &str = "chainring 2026-11 v1 event";
+/// Context of [`CommitHasher`].
+pub const CONTEXT_COMMIT: &str = "chainring 2026-11 v1 commit";
+
+/// Bytes of a [`leaf`].
+pub const LEAF_BYTES: usize = 116;
+
+// BLAKE3 hashes its context string anew for every hasher (about 110 ns); the derived keys never change, so they are kept.
+static KEY_STREAM_ID: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT_STREAM_ID));
+static KEY_STREAM: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT_STREAM));
+static KEY_BODY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT_BODY));
+static KEY_EVENT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT_EVENT));
+static KEY_COMMIT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT_COMMIT));
+
+/// Zero bytes that bring `length` to a multiple of 64.
+fn pad64(hasher: &mut Hasher, length: usize) {
+    hasher.update(&[0; 64][..length.wrapping_neg() % 64]);
+}
+
+/// Identity of the stream with this name.
+#[must_use]
+pub fn stream_id(name: &str) -> StreamId {
+    let full = stream_name_hash(name);
+    StreamId(*full.first_chunk().expect("16 of 32 bytes"))
+}
+
+/// The whole hash whose first half is [`stream_id`]; the second half tells two names with one id apart.
+#[must_use]
+pub fn stream_name_hash(name: &str) -> Hash {
+    *Hasher::new_from_context_key(&KEY_STREAM_ID).update(name.as_bytes()).finalize().as_bytes()
+}
+
+/// What the first link of a stream commits to: the log and the full name.
+#[must_use]
+pub fn name_commit(log_id: &Link, name: &str) -> Hash {
+    let mut hasher = Hasher::new_from_context_key(&KEY_STREAM);
+    hasher.update(&log_id.0).update(&(name.len() as u16).to_le_bytes()).update(name.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Commitment to a body under its salt (16 zero bytes if unsalted).
+#[must_use]
+pub fn body_commit(salt: &[u8; 16], body: &[u8]) -> Hash {
+    let mut hasher = Hasher::new_from_context_key(&KEY_BODY);
+    hasher.update(salt).update(&(body.len() as u64).to_le_bytes()).update(body);
+    pad64(&mut hasher, 24 + body.len());
+    *hasher.finalize().as_bytes()
+}
+
+/// Everything an event says, as its caller fixed it; see [`event_digest`].
+#[derive(Debug, Clone, Copy)]
+pub struct EventContent<'a> {
+    /// Stream it is appended to.
+    pub stream_id: StreamId,
+    /// The caller's id.
+    pub event_id: EventId,
+    /// Id of the batch's first event; zero if appended alone.
+    pub batch_id: EventId,
+    /// Place in the batch, from 0.
+    pub batch_index: u32,
+    /// Events in the batch; 0 if appended alone.
+    pub batch_count: u32,
+    /// [`body_commit`] of its body.
+    pub body_commit: &'a Hash,
+    /// Metadata bytes as stored.
+    pub metadata: &'a [u8],
+}
+
+/// Digest of an event's content.
+#[must_use]
+pub fn event_digest(content: &EventContent<'_>) -> Hash {
+    let mut head = [0_u8; 96];
+    head[0..16].copy_from_slice(&content.stream_id.0);
+    head[16..32].copy_from_slice(&content.event_id.0);
+    head[32..48].copy_from_slice(&content.batch_id.0);
+    head[48..52].copy_from_slice(&content.batch_index.to_le_bytes());
+    head[52..56].copy_from_slice(&content.batch_count.to_le_bytes());
+    head[56..60].copy_from_slice(&(content.metadata.len() as u32).to_le_bytes());
+    head[64..96].copy_from_slice(content.body_commit);
+    let mut hasher = Hasher::new_from_context_key(&KEY_EVENT);
+    hasher.update(&head).update(content.metadata);
+    pad64(&mut hasher, 96 + content.metadata.len());
+    *hasher.finalize().as_bytes()
+}
+
+/// What the sequencer adds to an event's digest; together they are the leaf.
+#[derive(Debug, Clone, Copy)]
+pub struct LeafFields<'a> {
+    /// Record kind.
+    pub kind: u8,
+    /// Bucket, or the engine's lane.
+    pub bucket: u16,
+    /// Version in the stream.
+    pub version: u64,
+    /// Engine time.
+    pub recorded_at_ns: u64,
+    /// [`event_digest`].
+    pub digest: &'a Hash,
+    /// Link of the bucket's previous record.
+    pub prev_bucket: &'a Hash,
+    /// Link of the stream's previous event.
+    pub prev_stream: &'a Hash,
+}
+
+/// The 116 bytes whose RFC 6962 leaf hash is the link.
+#[must_use]
+pub fn leaf(fields: &LeafFields<'_>) -> [u8; LEAF_BYTES] {
+    let mut leaf = [0_u8; LEAF_BYTES];
+    leaf[0] = fields.kind;
+    leaf[1] = SUITE;
+    leaf[2..4].copy_from_slice(&fields.bucket.to_le_bytes());
+    leaf[4..12].copy_from_slice(&fields.version.to_le_bytes());
+    leaf[12..20].copy_from_slice(&fields.recorded_at_ns.to_le_bytes());
+    leaf[20..52].copy_from_slice(fields.digest);
+    leaf[52..84].copy_from_slice(fields.prev_bucket);
+    leaf[84..116].copy_from_slice(fields.prev_stream);
+    leaf
+}
+
+/// `SHA-256(0x00 || leaf)`.
+#[must_use]
+pub fn link(leaf: &[u8; LEAF_BYTES]) -> Link {
+    // One contiguous buffer: the two SHA-256 blocks are then compressed in one call.
+    let mut input = [0_u8; LEAF_BYTES + 1];
+    input[1..].copy_from_slice(leaf);
+    Link(Sha256::digest(input).into())
+}
+
+/// Digest of a commit, fed link by link.
+#[derive(Debug, Clone)]
+pub struct CommitHasher {
+    hasher: Hasher,
+}
+
+impl CommitHasher {
+    /// Starts the digest of the commit whose head is these fields.
+    #[must_use]
+    pub fn new(previous: &Hash, first_position: u64, count: u32, time_ns: u64) -> CommitHasher {
+        let mut hasher = Hasher::new_from_context_key(&KEY_COMMIT);
+        hasher.update(previous).update(&first_position.to_le_bytes()).update(&count.to_le_bytes()).update(&time_ns.to_le_bytes());
+        CommitHasher { hasher }
+    }
+
+    /// Adds the links of consecutive records.
+    pub fn links<'a>(&mut self, links: impl IntoIterator<Item = &'a Link>) -> &mut Self {
+        for link in links {
+            self.hasher.update(&link.0);
+        }
+        self
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn finish(&self) -> Hash {
+        *self.hasher.finalize().as_bytes()
+    }
+}
+
+/// RFC 6962 root over the heads of all 4096 buckets: `head(bucket)` gives events in the bucket and its last link.
+#[must_use]
+pub fn heads_root(head: impl Fn(u16) -> (u64, Link)) -> Hash {
+    let mut level: Vec<Hash> = (0..BUCKET_COUNT)
+        .map(|bucket| {
+            let (events, link) = head(bucket);
+            let mut entry = [0_u8; 43];
+            entry[1..3].copy_from_slice(&bucket.to_le_bytes());
+            entry[3..11].copy_from_slice(&events.to_le_bytes());
+            entry[11..43].copy_from_slice(&link.0);
+            Sha256::digest(entry).into()
+        })
+        .collect();
+    // 4096 is a power of two, so splitting at the largest power of two below n is pairing level by level.
+    while level.len() > 1 {
+        level = level
+            .chunks_exact(2)
+            .map(|pair| {
+                let mut node = [1_u8; 65];
+                node[1..33].copy_from_slice(&pair[0]);
+                node[33..65].copy_from_slice(&pair[1]);
+                Sha256::digest(node).into()
+            })
+            .collect();
+    }
+    level[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kept context keys give what plain BLAKE3 gives, on both sides of every padding edge.
+    #[test]
+    fn body_commit_equals_plain_blake3() {
+        for length in [0, 1, 39, 40, 41, 63, 64, 65, 103, 104, 105, 1024, 5000] {
+            let body: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let mut input = vec![7_u8; 16];
+            input.extend((length as u64).to_le_bytes());
+            input.extend(&body);
+            input.resize(input.len().next_multiple_of(64), 0);
+            assert_eq!(body_commit(&[7; 16], &body), blake3::derive_key(CONTEXT_BODY, &input), "length {length}");
+        }
+    }
+
+    #[test]
+    fn event_digest_separates_metadata_from_padding() {
+        let content = |metadata: &'static [u8]| {
+            event_digest(&EventContent {
+                stream_id: StreamId([1; 16]),
+                event_id: EventId([2; 16]),
+                batch_id: EventId::default(),
+                batch_index: 0,
+                batch_count: 0,
+                body_commit: &[3; 32],
+                metadata,
+            })
+        };
+        assert_ne!(content(b""), content(b"\0"));
+        assert_ne!(content(b"\0"), content(b"\0\0"));
+    }
+
+    #[test]
+    fn link_is_an_rfc_6962_leaf_hash() {
+        let leaf = leaf(&LeafFields {
+            kind: 16,
+            bucket: 5,
+            version: 1,
+            recorded_at_ns: 9,
+            digest: &[1; 32],
+            prev_bucket: &[2; 32],
+            prev_stream: &[3; 32],
+        });
+        let mut hasher = Sha256::new();
+        hasher.update([0]);
+        hasher.update(leaf);
+        assert_eq!(link(&leaf).0, <[u8; 32]>::from(hasher.finalize()));
+    }
+}

@@ -1,0 +1,653 @@
+//! What an event can say (FORMAT.md section 8): the metadata map, its known keys, and everything unknown kept as it is.
+
+use crate::cbor::{Item, Reader, Value, head};
+use crate::ids::{EventId, Link};
+use crate::limits::METADATA_DEPTH_MAX;
+use crate::violation::Violation;
+
+/// Keys of the top-level map.
+pub mod key {
+    #![allow(missing_docs)] // FORMAT.md section 8 has the table.
+    pub const TYPE: u64 = 1;
+    pub const SCHEMA_VERSION: u64 = 2;
+    pub const CONTENT_TYPE: u64 = 3;
+    pub const OCCURRED_AT: u64 = 4;
+    pub const ACTOR: u64 = 5;
+    pub const ON_BEHALF_OF: u64 = 6;
+    pub const CORRELATION: u64 = 7;
+    pub const CAUSATION: u64 = 8;
+    pub const RUN_EPOCH: u64 = 9;
+    pub const CLASS: u64 = 10;
+    pub const AUTHORITY: u64 = 11;
+    pub const READS: u64 = 12;
+    pub const CHECKED: u64 = 13;
+    pub const EXTERNAL: u64 = 14;
+    pub const COMPENSATES: u64 = 15;
+    pub const REVERSIBILITY: u64 = 16;
+    pub const TRACE: u64 = 17;
+    pub const ATTRIBUTES: u64 = 18;
+    pub const EXPECTED_VERSION: u64 = 19;
+    pub const BATCH_LABEL: u64 = 20;
+}
+
+/// A claimed instant: seconds since 1970-01-01T00:00:00Z (may be negative) and nanoseconds below 10^9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    /// Whole seconds, rounded down.
+    pub seconds: i64,
+    /// Nanoseconds behind the second, below 10^9.
+    pub nanoseconds: u32,
+}
+
+macro_rules! coded {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vmeta])* $variant = $code),+ }
+
+        impl $name {
+            /// The value with this number in FORMAT.md.
+            #[must_use]
+            pub fn from_code(code: u64) -> Option<$name> {
+                match code { $($code => Some($name::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+coded! {
+    /// What kind of statement an event is.
+    Class {
+        /// Something happened.
+        Fact = 0,
+        /// Something is about to be tried.
+        Intent = 1,
+        /// What came of an intent.
+        Outcome = 2,
+        /// A policy, grant or delegation.
+        Authority = 3,
+        /// Consent to one proposal.
+        Approval = 4,
+        /// A refused attempt.
+        Refusal = 5,
+        /// Takes an earlier event back.
+        Compensation = 6,
+        /// Something seen, not done.
+        Observation = 7,
+        /// Passes work on.
+        Handoff = 8,
+    }
+}
+
+coded! {
+    /// How far an event can be taken back.
+    Reversibility {
+        /// Changed nothing.
+        ReadOnly = 0,
+        /// Can be undone here.
+        Reversible = 1,
+        /// Can be undone with help from outside.
+        ExternallyReversible = 2,
+        /// Cannot be undone.
+        Irreversible = 3,
+    }
+}
+
+coded! {
+    /// Weight of something read.
+    Standing {
+        /// It was looked at.
+        Relevant = 0,
+        /// It decided.
+        Authoritative = 1,
+    }
+}
+
+/// What allowed an event.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs)] // FORMAT.md section 8
+pub struct AuthorityRef {
+    pub stream: Option<String>,
+    pub version: Option<u64>,
+    pub link: Option<Link>,
+    pub rule: Option<String>,
+    pub policy: Option<String>,
+    pub policy_version: Option<String>,
+    pub digest: Option<Vec<u8>>,
+    pub event: Option<EventId>,
+    pub confirmed_by: Option<EventId>,
+    pub unknown: Vec<(u64, Value)>,
+}
+
+/// A stream as of a version, that a decision was made against or checked with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ReadRef {
+    /// Name of the stream.
+    pub stream: String,
+    /// Its first `version` events were seen.
+    pub version: u64,
+    /// Digest of the state seen.
+    pub state: Option<Vec<u8>>,
+    /// Weight.
+    pub standing: Option<Standing>,
+    /// Keys this version does not know.
+    pub unknown: Vec<(u64, Value)>,
+}
+
+/// Something read outside the log.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs)] // FORMAT.md section 8
+pub struct ExternalRef {
+    pub resource: String,
+    pub version: Option<String>,
+    pub hash: Option<Vec<u8>>,
+    pub observed_at: Option<Timestamp>,
+    pub max_age_ns: Option<u64>,
+    pub unknown: Vec<(u64, Value)>,
+}
+
+/// Everything an event says beside its body. Fields are those of FORMAT.md section 8; `None` and absent are the same,
+/// an empty list of reads is not the same as none.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[allow(missing_docs)]
+pub struct Metadata {
+    pub event_type: String,
+    pub schema_version: Option<u64>,
+    pub content_type: Option<String>,
+    pub occurred_at: Option<Timestamp>,
+    pub actor: Option<String>,
+    pub on_behalf_of: Option<String>,
+    pub correlation: Option<String>,
+    pub causation: Option<EventId>,
+    pub run_epoch: Option<u64>,
+    pub class: Option<Class>,
+    pub authority: Vec<AuthorityRef>,
+    pub reads: Option<Vec<ReadRef>>,
+    pub checked: Option<Vec<ReadRef>>,
+    pub external: Vec<ExternalRef>,
+    pub compensates: Option<EventId>,
+    pub reversibility: Option<Reversibility>,
+    /// W3C traceparent and tracestate.
+    pub trace: Option<(String, Option<String>)>,
+    pub attributes: Vec<(String, Value)>,
+    pub expected_version: Option<u64>,
+    pub batch_label: Option<String>,
+    /// Keys this version does not know.
+    pub unknown: Vec<(u64, Value)>,
+}
+
+/// Collects the entries of one map with integer keys, in key order.
+struct MapWriter {
+    entries: Vec<(u64, Vec<u8>)>,
+}
+
+impl MapWriter {
+    fn new() -> MapWriter {
+        MapWriter { entries: Vec::with_capacity(12) }
+    }
+
+    fn put(&mut self, key: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        self.entries.push((key, bytes));
+    }
+
+    fn uint(&mut self, key: u64, value: Option<u64>) {
+        if let Some(value) = value {
+            self.put(key, |out| head(out, 0, value));
+        }
+    }
+
+    fn bytes(&mut self, key: u64, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            self.put(key, |out| {
+                head(out, 2, value.len() as u64);
+                out.extend_from_slice(value);
+            });
+        }
+    }
+
+    fn text(&mut self, key: u64, value: Option<&str>) {
+        if let Some(value) = value {
+            self.put(key, |out| text(out, value));
+        }
+    }
+
+    fn time(&mut self, key: u64, value: Option<Timestamp>) {
+        if let Some(value) = value {
+            self.put(key, |out| {
+                head(out, 4, 2);
+                Value::int(value.seconds).encode(out);
+                head(out, 0, value.nanoseconds.into());
+            });
+        }
+    }
+
+    fn list<T>(&mut self, key: u64, items: &[T], write: impl Fn(&T) -> MapWriter) {
+        self.put(key, |out| {
+            head(out, 4, items.len() as u64);
+            for item in items {
+                write(item).finish(out);
+            }
+        });
+    }
+
+    fn unknown(&mut self, entries: &[(u64, Value)]) {
+        for (key, value) in entries {
+            self.put(*key, |out| value.encode(out));
+        }
+    }
+
+    fn finish(mut self, out: &mut Vec<u8>) {
+        // Unsigned integers in shortest form sort bytewise as they sort by value.
+        self.entries.sort_by_key(|entry| entry.0);
+        debug_assert!(self.entries.windows(2).all(|pair| pair[0].0 < pair[1].0), "an unknown key repeats a known one");
+        head(out, 5, self.entries.len() as u64);
+        for (key, bytes) in self.entries {
+            head(out, 0, key);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+fn text(out: &mut Vec<u8>, value: &str) {
+    head(out, 3, value.len() as u64);
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn read_ref(read: &ReadRef) -> MapWriter {
+    let mut map = MapWriter::new();
+    map.text(1, Some(&read.stream));
+    map.uint(2, Some(read.version));
+    map.bytes(3, read.state.as_deref());
+    map.uint(4, read.standing.map(|standing| standing as u64));
+    map.unknown(&read.unknown);
+    map
+}
+
+fn authority_ref(authority: &AuthorityRef) -> MapWriter {
+    let mut map = MapWriter::new();
+    map.text(1, authority.stream.as_deref());
+    map.uint(2, authority.version);
+    map.bytes(3, authority.link.as_ref().map(|link| &link.0[..]));
+    map.text(4, authority.rule.as_deref());
+    map.text(5, authority.policy.as_deref());
+    map.text(6, authority.policy_version.as_deref());
+    map.bytes(7, authority.digest.as_deref());
+    map.bytes(8, authority.event.as_ref().map(|id| &id.0[..]));
+    map.bytes(9, authority.confirmed_by.as_ref().map(|id| &id.0[..]));
+    map.unknown(&authority.unknown);
+    map
+}
+
+fn external_ref(external: &ExternalRef) -> MapWriter {
+    let mut map = MapWriter::new();
+    map.text(1, Some(&external.resource));
+    map.text(2, external.version.as_deref());
+    map.bytes(3, external.hash.as_deref());
+    map.time(4, external.observed_at);
+    map.uint(5, external.max_age_ns);
+    map.unknown(&external.unknown);
+    map
+}
+
+impl Metadata {
+    /// Metadata of an event of this type, and nothing else.
+    #[must_use]
+    pub fn new(event_type: impl Into<String>) -> Metadata {
+        Metadata { event_type: event_type.into(), ..Metadata::default() }
+    }
+
+    /// The deterministic encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut map = MapWriter::new();
+        map.text(key::TYPE, Some(&self.event_type));
+        map.uint(key::SCHEMA_VERSION, self.schema_version);
+        map.text(key::CONTENT_TYPE, self.content_type.as_deref());
+        map.time(key::OCCURRED_AT, self.occurred_at);
+        map.text(key::ACTOR, self.actor.as_deref());
+        map.text(key::ON_BEHALF_OF, self.on_behalf_of.as_deref());
+        map.text(key::CORRELATION, self.correlation.as_deref());
+        map.bytes(key::CAUSATION, self.causation.as_ref().map(|id| &id.0[..]));
+        map.uint(key::RUN_EPOCH, self.run_epoch);
+        map.uint(key::CLASS, self.class.map(|class| class as u64));
+        if !self.authority.is_empty() {
+            map.list(key::AUTHORITY, &self.authority, authority_ref);
+        }
+        if let Some(reads) = &self.reads {
+            map.list(key::READS, reads, read_ref);
+        }
+        if let Some(checked) = &self.checked {
+            map.list(key::CHECKED, checked, read_ref);
+        }
+        if !self.external.is_empty() {
+            map.list(key::EXTERNAL, &self.external, external_ref);
+        }
+        map.bytes(key::COMPENSATES, self.compensates.as_ref().map(|id| &id.0[..]));
+        map.uint(key::REVERSIBILITY, self.reversibility.map(|reversibility| reversibility as u64));
+        if let Some((parent, state)) = &self.trace {
+            map.put(key::TRACE, |out| {
+                head(out, 4, 1 + u64::from(state.is_some()));
+                text(out, parent);
+                state.iter().for_each(|state| text(out, state));
+            });
+        }
+        if !self.attributes.is_empty() {
+            let entries = self.attributes.iter().map(|(name, value)| (Value::text(name), value.clone())).collect();
+            map.put(key::ATTRIBUTES, |out| Value::Map(entries).encode(out));
+        }
+        map.uint(key::EXPECTED_VERSION, self.expected_version);
+        map.text(key::BATCH_LABEL, self.batch_label.as_deref());
+        map.unknown(&self.unknown);
+        let mut out = Vec::with_capacity(128);
+        map.finish(&mut out);
+        out
+    }
+
+    /// Reads metadata bytes, strictly: rules M1 to M3.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn decode(bytes: &[u8]) -> Result<Metadata, Violation> {
+        let mut metadata = Metadata::default();
+        let mut typed = false;
+        let mut reader = Reader::new(Reader::new(bytes).skip()?);
+        if reader.clone().skip()?.len() != bytes.len() {
+            return Err(M1_BEHIND);
+        }
+        let at = &mut reader;
+        for _ in 0..map_of(at)? {
+            match key_of(at)? {
+                key::TYPE => {
+                    metadata.event_type = text_of(at)?;
+                    typed = true;
+                }
+                key::SCHEMA_VERSION => metadata.schema_version = Some(uint_of(at)?),
+                key::CONTENT_TYPE => metadata.content_type = Some(text_of(at)?),
+                key::OCCURRED_AT => metadata.occurred_at = Some(time_of(at)?),
+                key::ACTOR => metadata.actor = Some(text_of(at)?),
+                key::ON_BEHALF_OF => metadata.on_behalf_of = Some(text_of(at)?),
+                key::CORRELATION => metadata.correlation = Some(text_of(at)?),
+                key::CAUSATION => metadata.causation = Some(EventId(array_of(at)?)),
+                key::RUN_EPOCH => metadata.run_epoch = Some(uint_of(at)?),
+                key::CLASS => metadata.class = Some(Class::from_code(uint_of(at)?).ok_or(m2("class is not one of those known"))?),
+                key::AUTHORITY => metadata.authority = list_of(at, 1, authority_of)?,
+                key::READS => metadata.reads = Some(list_of(at, 0, read_of)?),
+                key::CHECKED => metadata.checked = Some(list_of(at, 0, read_of)?),
+                key::EXTERNAL => metadata.external = list_of(at, 1, external_of)?,
+                key::COMPENSATES => metadata.compensates = Some(EventId(array_of(at)?)),
+                key::REVERSIBILITY => {
+                    let code = uint_of(at)?;
+                    metadata.reversibility = Some(Reversibility::from_code(code).ok_or(m2("reversibility is not one of those known"))?);
+                }
+                key::TRACE => {
+                    let count = match at.item()? {
+                        Item::Array(count @ 1..=2) => count,
+                        _ => return Err(m2("trace is not an array of one or two texts")),
+                    };
+                    let parent = text_of(at)?;
+                    metadata.trace = Some((parent, if count == 2 { Some(text_of(at)?) } else { None }));
+                }
+                key::ATTRIBUTES => metadata.attributes = attributes_of(at)?,
+                key::EXPECTED_VERSION => metadata.expected_version = Some(uint_of(at)?),
+                key::BATCH_LABEL => metadata.batch_label = Some(text_of(at)?),
+                other => metadata.unknown.push((other, at.value()?)),
+            }
+        }
+        if typed { Ok(metadata) } else { Err(M3) }
+    }
+}
+
+const M1_BEHIND: Violation = Violation::new("M1", "bytes behind the metadata map");
+const M3: Violation = Violation::new("M3", "an event has a type");
+
+const fn m2(why: &'static str) -> Violation {
+    Violation::new("M2", why)
+}
+
+fn map_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
+    match at.item()? {
+        Item::Map(count) => Ok(count),
+        _ => Err(Violation::new("M1", "not a map")),
+    }
+}
+
+fn key_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
+    match at.item()? {
+        Item::Uint(key) => Ok(key),
+        _ => Err(Violation::new("M1", "a key is not an unsigned integer")),
+    }
+}
+
+fn uint_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
+    match at.item()? {
+        Item::Uint(value) => Ok(value),
+        _ => Err(m2("an unsigned integer is expected")),
+    }
+}
+
+fn str_of<'a>(at: &mut Reader<'a>) -> Result<&'a str, Violation> {
+    match at.item()? {
+        Item::Text(text) => Ok(text),
+        _ => Err(m2("a text is expected")),
+    }
+}
+
+fn text_of(at: &mut Reader<'_>) -> Result<String, Violation> {
+    str_of(at).map(str::to_owned)
+}
+
+fn bytes_of<'a>(at: &mut Reader<'a>) -> Result<&'a [u8], Violation> {
+    match at.item()? {
+        Item::Bytes(bytes) => Ok(bytes),
+        _ => Err(m2("bytes are expected")),
+    }
+}
+
+fn array_of<const N: usize>(at: &mut Reader<'_>) -> Result<[u8; N], Violation> {
+    bytes_of(at)?.try_into().map_err(|_| m2("an id or a link has another length"))
+}
+
+fn time_of(at: &mut Reader<'_>) -> Result<Timestamp, Violation> {
+    const WHY: Violation = m2("a time is [int seconds, uint nanoseconds below 10^9]");
+    let Item::Array(2) = at.item()? else { return Err(WHY) };
+    let seconds = at.value()?.as_int().ok_or(WHY)?;
+    match at.item()? {
+        Item::Uint(nanoseconds @ 0..=999_999_999) => Ok(Timestamp { seconds, nanoseconds: nanoseconds as u32 }),
+        _ => Err(WHY),
+    }
+}
+
+fn list_of<T>(at: &mut Reader<'_>, least: u64, read: fn(&mut Reader<'_>) -> Result<T, Violation>) -> Result<Vec<T>, Violation> {
+    match at.item()? {
+        Item::Array(count) if count >= least => (0..count).map(|_| read(at)).collect(),
+        _ => Err(m2("a list of maps is expected")),
+    }
+}
+
+fn authority_of(at: &mut Reader<'_>) -> Result<AuthorityRef, Violation> {
+    let mut authority = AuthorityRef::default();
+    for _ in 0..map_of(at)? {
+        match key_of(at)? {
+            1 => authority.stream = Some(text_of(at)?),
+            2 => authority.version = Some(uint_of(at)?),
+            3 => authority.link = Some(Link(array_of(at)?)),
+            4 => authority.rule = Some(text_of(at)?),
+            5 => authority.policy = Some(text_of(at)?),
+            6 => authority.policy_version = Some(text_of(at)?),
+            7 => authority.digest = Some(bytes_of(at)?.to_vec()),
+            8 => authority.event = Some(EventId(array_of(at)?)),
+            9 => authority.confirmed_by = Some(EventId(array_of(at)?)),
+            other => authority.unknown.push((other, at.value()?)),
+        }
+    }
+    Ok(authority)
+}
+
+fn read_of(at: &mut Reader<'_>) -> Result<ReadRef, Violation> {
+    let mut read = ReadRef::default();
+    let mut required = 0;
+    for _ in 0..map_of(at)? {
+        match key_of(at)? {
+            1 => {
+                read.stream = text_of(at)?;
+                required += 1;
+            }
+            2 => {
+                read.version = uint_of(at)?;
+                required += 1;
+            }
+            3 => read.state = Some(bytes_of(at)?.to_vec()),
+            4 => read.standing = Some(Standing::from_code(uint_of(at)?).ok_or(m2("standing is not one of those known"))?),
+            other => read.unknown.push((other, at.value()?)),
+        }
+    }
+    if required == 2 { Ok(read) } else { Err(m2("a read names a stream and a version")) }
+}
+
+fn external_of(at: &mut Reader<'_>) -> Result<ExternalRef, Violation> {
+    let mut external = ExternalRef::default();
+    let mut named = false;
+    for _ in 0..map_of(at)? {
+        match key_of(at)? {
+            1 => {
+                external.resource = text_of(at)?;
+                named = true;
+            }
+            2 => external.version = Some(text_of(at)?),
+            3 => external.hash = Some(bytes_of(at)?.to_vec()),
+            4 => external.observed_at = Some(time_of(at)?),
+            5 => external.max_age_ns = Some(uint_of(at)?),
+            other => external.unknown.push((other, at.value()?)),
+        }
+    }
+    if named { Ok(external) } else { Err(m2("an external read names its resource")) }
+}
+
+fn attributes_of(at: &mut Reader<'_>) -> Result<Vec<(String, Value)>, Violation> {
+    let Item::Map(count) = at.item()? else { return Err(m2("attributes are a map")) };
+    (0..count).map(|_| Ok((text_of(at)?, at.value()?))).collect()
+}
+
+/// Checks metadata bytes of an event: rules M1 to M3.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check(bytes: &[u8]) -> Result<(), Violation> {
+    Metadata::decode(bytes).map(drop)
+}
+
+/// The claimed time, without decoding the rest; `None` if absent or the metadata is not valid.
+#[must_use]
+pub fn occurred_at(bytes: &[u8]) -> Option<Timestamp> {
+    let mut reader = field(bytes, key::OCCURRED_AT)?;
+    time_of(&mut reader).ok()
+}
+
+/// The event's type, without decoding the rest; `None` if absent or the metadata is not valid.
+#[must_use]
+pub fn event_type(bytes: &[u8]) -> Option<&str> {
+    let mut reader = field(bytes, key::TYPE)?;
+    str_of(&mut reader).ok()
+}
+
+/// A reader that stands at the value of one top-level key.
+fn field(bytes: &[u8], wanted: u64) -> Option<Reader<'_>> {
+    let mut reader = Reader::new(bytes);
+    for _ in 0..map_of(&mut reader).ok()? {
+        let key = key_of(&mut reader).ok()?;
+        if key == wanted {
+            return Some(reader);
+        }
+        if key > wanted {
+            return None;
+        }
+        reader.skip().ok()?;
+    }
+    None
+}
+
+const _: () = assert!(METADATA_DEPTH_MAX >= 4, "reads are maps in an array in a map");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Metadata {
+        Metadata {
+            event_type: "OrderCancelled".into(),
+            schema_version: Some(2),
+            content_type: Some("application/json".into()),
+            occurred_at: Some(Timestamp { seconds: -1, nanoseconds: 999_999_999 }),
+            actor: Some("agent:a".into()),
+            on_behalf_of: Some("user:u".into()),
+            correlation: Some("run-1".into()),
+            causation: Some(EventId([1; 16])),
+            run_epoch: Some(3),
+            class: Some(Class::Compensation),
+            authority: vec![AuthorityRef {
+                stream: Some("p".into()),
+                version: Some(1),
+                link: Some(Link([4; 32])),
+                rule: Some("r".into()),
+                policy: Some("p".into()),
+                policy_version: Some("1".into()),
+                digest: Some(vec![5; 32]),
+                event: Some(EventId([6; 16])),
+                confirmed_by: Some(EventId([7; 16])),
+                unknown: vec![(77, Value::Null)],
+            }],
+            reads: Some(vec![
+                ReadRef {
+                    stream: "s".into(),
+                    version: 9,
+                    state: Some(vec![8]),
+                    standing: Some(Standing::Authoritative),
+                    unknown: vec![]
+                };
+                2
+            ]),
+            checked: Some(vec![]),
+            external: vec![ExternalRef {
+                resource: "r".into(),
+                version: Some("v".into()),
+                hash: Some(vec![1]),
+                observed_at: Some(Timestamp { seconds: 1, nanoseconds: 0 }),
+                max_age_ns: Some(5),
+                unknown: vec![],
+            }],
+            compensates: Some(EventId([9; 16])),
+            reversibility: Some(Reversibility::Irreversible),
+            trace: Some(("00-a".into(), Some("b".into()))),
+            attributes: vec![("model".into(), Value::text("m")), ("cost".into(), Value::Float(0.5))],
+            expected_version: Some(0),
+            batch_label: Some("b".into()),
+            unknown: vec![(1000, Value::Array(vec![Value::Bool(true)]))],
+        }
+    }
+
+    #[test]
+    fn every_field_comes_back() {
+        let mut metadata = full();
+        let bytes = metadata.encode();
+        let read = Metadata::decode(&bytes).unwrap();
+        assert_eq!(read.encode(), bytes);
+        metadata.attributes.sort_by(|a, b| (a.0.len(), &a.0).cmp(&(b.0.len(), &b.0)));
+        assert_eq!(read, metadata);
+        assert_eq!(occurred_at(&bytes), metadata.occurred_at);
+        assert_eq!(event_type(&bytes), Some("OrderCancelled"));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused_by_its_name() {
+        let rule = |bytes: &[u8]| check(bytes).unwrap_err().rule;
+        assert_eq!(rule(&[]), "M1");
+        assert_eq!(rule(&[0xA0]), "M3");
+        assert_eq!(rule(&[0xA1, 0x01, 0x01]), "M2");
+        assert_eq!(rule(&[0xA1, 0x61, b'a', 0x01]), "M1");
+        assert_eq!(rule(&[0xA1, 0x01, 0x61, b't', 0x00]), "M1");
+        assert_eq!(rule(&[0xA2, 0x01, 0x61, b't', 0x0A, 0x18, 0x63]), "M2");
+    }
+}

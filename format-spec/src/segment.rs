@@ -1,0 +1,122 @@
+//! Segment header and file names (FORMAT.md sections 2 and 3).
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::checksum::crc;
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::violation::Violation;
+use crate::{FORMAT_VERSION, SUITE};
+
+/// First bytes of every segment file.
+pub const SEGMENT_MAGIC: [u8; 8] = *b"CHRSEG\r\n";
+
+/// Bytes of [`SegmentHeader`].
+pub const HEADER_BYTES: usize = size_of::<SegmentHeader>();
+
+/// The first 256 bytes of a segment file; the rest of its first block is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[allow(missing_docs)] // FORMAT.md section 3.1 has the meaning of every field.
+pub struct SegmentHeader {
+    pub magic: [u8; 8],
+    pub header_crc: U32,
+    pub read_version: U16,
+    pub write_version: U16,
+    pub features: U64,
+    pub suite: u8,
+    pub reserved_a: [u8; 3],
+    pub block_bytes: U32,
+    pub number: U64,
+    pub segment_bytes: U64,
+    pub epoch: U64,
+    pub first_position: U64,
+    pub created_at_ns: U64,
+    pub salt: [u8; 16],
+    pub log_id: [u8; 32],
+    pub prev_end_offset: U64,
+    pub prev_footer_bytes: U64,
+    pub prev_cut_bytes: U64,
+    pub prev_commit_digest: [u8; 32],
+    pub prev_heads_root: [u8; 32],
+    pub reserved_b: [u8; 48],
+}
+
+const _: () = assert!(HEADER_BYTES == 256 && HEADER_BYTES <= BLOCK_BYTES_MIN as usize);
+
+impl SegmentHeader {
+    /// Fills in magic, versions, suite and checksum, which no caller chooses.
+    #[must_use]
+    pub fn sealed(mut self) -> SegmentHeader {
+        self.magic = SEGMENT_MAGIC;
+        self.read_version = FORMAT_VERSION.into();
+        self.write_version = FORMAT_VERSION.into();
+        self.suite = SUITE;
+        self.header_crc = crc(&self.as_bytes()[12..]).into();
+        self
+    }
+
+    /// Reads and checks the header at the start of a segment file: rules S4 and, for reading, S5.
+    ///
+    /// `file` is the beginning of the file, at least one block if the file has that much.
+    ///
+    /// # Errors
+    /// The first rule that the bytes break.
+    pub fn parse(file: &[u8]) -> Result<SegmentHeader, Violation> {
+        let s4 = |why| Violation::new("S4", why);
+        let (header, _) = SegmentHeader::read_from_prefix(file).map_err(|_| s4("segment header is cut short"))?;
+        if header.magic != SEGMENT_MAGIC {
+            return Err(s4("not a segment file: magic differs"));
+        }
+        if header.header_crc.get() != crc(&header.as_bytes()[12..]) {
+            return Err(s4("segment header checksum differs"));
+        }
+        if header.read_version.get() > FORMAT_VERSION || header.read_version.get() == 0 {
+            return Err(Violation::new("S5", "segment needs a reader of another format version"));
+        }
+        if header.features.get() != 0 {
+            return Err(Violation::new("S5", "segment needs features that this version does not know"));
+        }
+        if header.suite != SUITE {
+            return Err(Violation::new("S5", "segment uses a hash suite that this version does not know"));
+        }
+        let block = header.block_bytes.get();
+        if !block.is_power_of_two() || !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block) {
+            return Err(s4("block_bytes out of bounds"));
+        }
+        let bytes = header.segment_bytes.get();
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || bytes % u64::from(block) != 0 {
+            return Err(s4("segment_bytes out of bounds"));
+        }
+        if header.reserved_a != [0; 3] || header.reserved_b != [0; 48] {
+            return Err(s4("reserved bytes of the segment header are not zero"));
+        }
+        let Some(filling) = file.get(HEADER_BYTES..block as usize) else {
+            return Err(s4("header block is cut short"));
+        };
+        if filling.iter().any(|&b| b != 0) {
+            return Err(s4("filling of the header block is not zero"));
+        }
+        Ok(header)
+    }
+
+    /// Whether this version may append to the store (rule S5); reading may be allowed where writing is not.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.write_version.get() <= FORMAT_VERSION
+    }
+}
+
+/// `NNNNNNNNNN.seg`, the file name of a segment (rule L1).
+#[must_use]
+pub fn file_name(number: u64) -> String {
+    format!("{number:010}.seg")
+}
+
+/// The segment number in a file name; `None` for names that are no segment's.
+#[must_use]
+pub fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    let number = (digits.len() == 10 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())??;
+    (number > 0).then_some(number)
+}
