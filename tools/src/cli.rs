@@ -1,0 +1,250 @@
+//! What can be typed: commands, options and the values they take. Clap answers usage errors itself, with exit code 2.
+
+use std::path::PathBuf;
+
+use chainring::{AsOf, Position, Version};
+use chainring_format::limits::SEGMENT_BYTES_MAX;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::{form, time};
+
+/// Smaller segments than this are for the engine's own tests.
+const SEGMENT_BYTES_MIN: u64 = 256 << 10;
+
+/// Chainring: an embedded event log that can prove what it says.
+#[derive(Debug, Parser)]
+#[command(name = "chainring", version, about, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Directory of the log
+    #[arg(long, global = true, env = "CHAINRING_LOG", value_name = "DIR")]
+    pub(crate) log: Option<PathBuf>,
+    /// Print one JSON object, or JSON lines, and nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new, empty log
+    Init(Init),
+    /// Append the events of files in the import form
+    Import(Import),
+    /// Write events in the import form, one JSON object a line
+    Export(Export),
+    /// Show the state of one stream, or of all, as of any point
+    State(State),
+    /// List streams and their versions
+    Streams(Streams),
+    /// Show the events of one stream
+    Cat(Cat),
+    /// Show the last events of the log
+    Tail(Tail),
+    /// Show what the log is made of
+    Info,
+    /// Check every checksum, link and digest
+    Verify(Verify),
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Name of the log, kept in its first record
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+    /// Largest size of a segment file, such as 64MiB; at least 256KiB
+    #[arg(long, value_name = "N", value_parser = segment_bytes)]
+    pub(crate) segment_bytes: Option<u64>,
+}
+
+/// Who decides whether a write is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Gate {
+    /// Take the history as it was: the versions in the file must come out
+    None,
+    /// Refuse a batch whose expected versions are not those of the log
+    Expected,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Files to read, plain or zstd; - is the standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What to do about writes made against another version
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) gate: Gate,
+    /// Print a line `batch TAB last position` for every batch as it becomes durable
+    #[arg(long)]
+    pub(crate) ack: bool,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Only this stream
+    #[arg(long, value_name = "S")]
+    pub(crate) stream: Option<String>,
+    /// First position
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// Last position
+    #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
+    pub(crate) to: u64,
+}
+
+/// How states are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// {"stream","version","state"} a line
+    Json,
+    /// stream TAB version TAB sha256 of the canonical state
+    Tsv,
+}
+
+/// Options of `state`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["stream", "all"]))]
+pub(crate) struct State {
+    /// The stream
+    #[arg(value_name = "STREAM")]
+    pub(crate) stream: Option<String>,
+    /// Every stream there is
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// position:N, version:N, event:ID, recorded:TIME or occurred:TIME (RFC 3339)
+    #[arg(long, value_name = "POINT", value_parser = as_of)]
+    pub(crate) as_of: Option<AsOf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) format: Format,
+}
+
+/// Options of `streams`.
+#[derive(Debug, Args)]
+pub(crate) struct Streams {
+    /// Only streams whose name starts so
+    #[arg(long, value_name = "P", default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+}
+
+/// Options of `cat`.
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// The stream
+    pub(crate) stream: String,
+    /// Version to start at; the first one, or the last one with --reverse
+    #[arg(long, value_name = "V")]
+    pub(crate) from: Option<u64>,
+    /// Newest first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most so many events
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
+/// Options of `tail`.
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// How many events
+    #[arg(short = 'n', value_name = "N", default_value_t = 10)]
+    pub(crate) count: usize,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Let the independent reader do it, which shares no code with the engine
+    #[arg(long)]
+    pub(crate) reader: bool,
+}
+
+/// A size in bytes, plain or with a binary suffix.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn segment_bytes(text: &str) -> Result<u64, String> {
+    let bytes = size(text).ok_or("not a size: expected a number such as 262144, 256KiB or 64MiB")?;
+    if (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("a segment has from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"))
+    }
+}
+
+fn as_of(text: &str) -> Result<AsOf, String> {
+    let (kind, value) = text.split_once(':').ok_or("expected position:N, version:N, event:ID, recorded:TIME or occurred:TIME")?;
+    let number = || value.parse::<u64>().map_err(|_| format!("{value:?} is not a number"));
+    let instant = || time::parse(value).ok_or_else(|| format!("{value:?} is not an RFC 3339 time such as 2025-08-01T14:14:00Z"));
+    match kind {
+        "position" => Ok(AsOf::Position(Position(number()?))),
+        "version" => Ok(AsOf::Version(Version(number()?))),
+        "event" if value.is_empty() => Err("an event has an id".into()),
+        "event" => Ok(AsOf::Event(form::event_id(value))),
+        "recorded" => Ok(AsOf::RecordedAt(time::to_nanoseconds(instant()?))),
+        "occurred" => Ok(AsOf::OccurredAt(instant()?)),
+        _ => Err(format!("{kind:?} is none of position, version, event, recorded, occurred")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            ("262144", Some(262_144)),
+            ("256KiB", Some(262_144)),
+            ("64MiB", Some(64 << 20)),
+            ("1g", Some(1 << 30)),
+            ("", None),
+            ("MiB", None),
+            ("1.5MiB", None),
+            ("1TB", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615GiB", None),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(size(text), bytes, "{text}");
+        }
+        assert!(segment_bytes("262143").is_err() && segment_bytes("262144").is_ok() && segment_bytes("9GiB").is_err());
+    }
+
+    #[test]
+    fn points() {
+        assert_eq!(as_of("position:5"), Ok(AsOf::Position(Position(5))));
+        assert_eq!(as_of("version:0"), Ok(AsOf::Version(Version(0))));
+        assert_eq!(as_of("recorded:1970-01-01T00:00:01Z"), Ok(AsOf::RecordedAt(1_000_000_000)));
+        assert_eq!(as_of("event:a:b"), Ok(AsOf::Event(form::event_id("a:b"))));
+        for bad in ["", "position", "position:", "position:-1", "version:x", "event:", "occurred:yesterday", "now:1"] {
+            assert!(as_of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `import`: files of the import form into the log.
+//!
+//! One thread reads and parses ([`source`]), this one decides and submits ([`pipeline`]); thousands of units are in flight.
+
+mod pipeline;
+mod source;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
+
+use chainring::Log;
+use serde_json::json;
+
+use crate::cli::{Gate, Import};
+use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, progress};
+use pipeline::{Acks, Importer, Tally};
+use source::{Feed, Source, Stop};
+
+/// The command.
+pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
+    let started = Instant::now();
+    let source = source::open(&import.files, import.gate == Gate::None)?;
+    let log = Log::open(path)?;
+    let acks = import.ack.then_some(Acks { to: &mut *out });
+    let mut importer = Importer::new(&log, import.gate, acks);
+    let stop = feed(&source, &mut importer).err();
+    let tally = importer.tally;
+    let closed = log.close();
+    report(out, &import.files, &tally, stop.as_ref(), started.elapsed())?;
+    closed?;
+    match stop {
+        None => Ok(tally.refused == 0),
+        Some(stop) => {
+            let message = format!("{}:{}: {}", import.files[stop.file].display(), stop.line, stop.reason);
+            Err(if stop.is_io { Failure::Cannot(message) } else { Failure::No(message) })
+        }
+    }
+}
+
+/// Takes units as they come until the input ends or one stops the import. Every answer is in when this returns.
+fn feed(source: &Source, importer: &mut Importer<'_, '_>) -> Result<(), Stop> {
+    let bar = progress("import", source.bytes_total, true);
+    let result = loop {
+        bar.set_position(source.bytes_read.load(Ordering::Relaxed));
+        let next = if importer.is_waiting() {
+            match source.feed.try_recv() {
+                Ok(next) => Some(next),
+                Err(TryRecvError::Disconnected) => None,
+                Err(TryRecvError::Empty) => match importer.collect_some() {
+                    Ok(()) => continue,
+                    Err(stop) => break Err(stop),
+                },
+            }
+        } else {
+            source.feed.recv().ok()
+        };
+        let taken = match next {
+            None => break Ok(()),
+            Some(Feed::Stop(stop)) => break Err(stop),
+            Some(Feed::Units(units)) => units.into_iter().try_for_each(|unit| importer.take(unit)),
+        };
+        if let Err(stop) = taken.and_then(|()| importer.collect_ready()) {
+            break Err(stop);
+        }
+    };
+    // An answer still in flight may stop the import as well: the line that comes first is the one to tell.
+    let settled = importer.settle();
+    bar.finish_and_clear();
+    match result.err().into_iter().chain(settled.err()).min_by_key(|stop| (stop.file, stop.line)) {
+        None => Ok(()),
+        Some(stop) => Err(stop),
+    }
+}
+
+fn report(out: &mut Out, files: &[PathBuf], tally: &Tally, stop: Option<&Stop>, took: Duration) -> Result<(), Failure> {
+    if out.json {
+        let mut object = json!({
+            "events": tally.events,
+            "batches": tally.batches(),
+            "streams": tally.streams(),
+            "stale": tally.stale,
+            "refused": tally.refused,
+            "duplicates": tally.duplicates,
+            "first_position": tally.first_position.map(|position| position.0),
+            "last_position": tally.last_position.map(|position| position.0),
+            "seconds": took.as_secs_f64(),
+        });
+        if let Some(stop) = stop {
+            object["error"] = json!({ "file": files[stop.file].display().to_string(), "line": stop.line, "reason": stop.reason });
+        }
+        writeln!(out, "{object}")?;
+    } else {
+        let verdict = if stop.is_some() { out.paint(BAD, "stopped") } else { out.paint(GOOD, "imported") }.into_owned();
+        let appended = counted(tally.events, "event", "events");
+        writeln!(out, "{verdict} {appended} in {:.1} s", took.as_secs_f64())?;
+        let mut rows = vec![
+            ("batches", tally.batches().to_string()),
+            ("streams", tally.streams().to_string()),
+            ("stale writes", tally.stale.to_string()),
+            ("refused", tally.refused.to_string()),
+            ("already there", tally.duplicates.to_string()),
+        ];
+        if let (Some(first), Some(last)) = (tally.first_position, tally.last_position) {
+            rows.push(("positions", format!("{first} to {last}")));
+        }
+        out.table(&rows)?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! Units to answers: what is known is decided here, before anything is submitted, so that nothing behind a stopping line is ever appended.
+//!
+//! The importer is the log's only writer, so its own count of heads is the truth also for what is still in flight. Answers are collected in the
+//! order of submission. Where a decision depends on an answer that is still out - the same id again, a new unit behind one believed to be there
+//! already - it waits for that answer first.
+//! Invariants: at most [`IN_FLIGHT_MAX`] units and about [`IN_FLIGHT_BYTES_MAX`] bytes wait for their answers; every answer is counted once.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{self, Write};
+
+use chainring::{AppendError, EventId, Expected, Log, Pending, Position, Receipt, Request, StreamId, Version};
+use chainring_format::hash::stream_id;
+
+use super::source::{Stop, Unit};
+use crate::cli::Gate;
+use crate::form::entry::{BatchName, Claim};
+
+const IN_FLIGHT_MAX: usize = 4096;
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+
+/// What an import did.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Events newly appended.
+    pub(super) events: u64,
+    /// Among these, events made against another version than the file's order gave their stream.
+    pub(super) stale: u64,
+    /// Events a gate refused.
+    pub(super) refused: u64,
+    /// Events that were there already.
+    pub(super) duplicates: u64,
+    pub(super) first_position: Option<Position>,
+    pub(super) last_position: Option<Position>,
+    streams: HashSet<StreamId>,
+    batches: HashSet<u128>,
+}
+
+impl Tally {
+    /// Distinct streams among the newly appended events.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Distinct batches among the newly appended events.
+    pub(super) fn batches(&self) -> usize {
+        self.batches.len()
+    }
+}
+
+/// What is remembered of an event in flight.
+#[derive(Debug)]
+struct Sent {
+    line: u64,
+    id: EventId,
+    stream: StreamId,
+    version: Option<u64>,
+    claim: Claim,
+}
+
+/// A unit whose answer is still out.
+struct InFlight {
+    pending: Pending,
+    file: usize,
+    batch: Option<BatchName>,
+    events: Vec<Sent>,
+    bytes: usize,
+    /// Whether all its ids were in the log before.
+    known: bool,
+}
+
+/// The acknowledgement lines of `--ack`.
+pub(super) struct Acks<'o> {
+    pub(super) to: &'o mut dyn Write,
+}
+
+/// Submits units and collects answers.
+pub(super) struct Importer<'l, 'o> {
+    log: &'l Log,
+    gate: Gate,
+    acks: Option<Acks<'o>>,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    in_flight_ids: HashSet<EventId>,
+    /// Units in flight that are believed to be there already.
+    in_flight_known: usize,
+    /// Version of each stream when everything in flight is through. Only without a gate: else the log decides.
+    heads: HashMap<StreamId, u64>,
+    pub(super) tally: Tally,
+}
+
+impl<'l, 'o> Importer<'l, 'o> {
+    pub(super) fn new(log: &'l Log, gate: Gate, acks: Option<Acks<'o>>) -> Importer<'l, 'o> {
+        Importer {
+            log,
+            gate,
+            acks,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            in_flight_ids: HashSet::new(),
+            in_flight_known: 0,
+            heads: HashMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes one unit on its way.
+    pub(super) fn take(&mut self, unit: Unit) -> Result<(), Stop> {
+        if unit.entries.iter().any(|entry| self.in_flight_ids.contains(&entry.id)) {
+            self.settle()?;
+        }
+        let known = unit.entries.iter().filter(|entry| self.log.locate(entry.id).is_some()).count();
+        let all_known = known == unit.entries.len();
+        if known > 0 && !all_known {
+            return Err(partly_known(&unit, known));
+        }
+        if !all_known {
+            if self.in_flight_known > 0 {
+                self.settle()?;
+            }
+            self.check_versions(&unit)?;
+        }
+        for entry in &unit.entries {
+            if !self.in_flight_ids.insert(entry.id) {
+                return Err(stop(unit.file, entry.line, format!("id {} occurs twice in this batch", entry.id)));
+            }
+        }
+        self.make_room(unit.bytes)?;
+        self.submit(unit, all_known)
+    }
+
+    /// Without a gate, the version a line states is the one that must come out.
+    fn check_versions(&mut self, unit: &Unit) -> Result<(), Stop> {
+        if self.gate != Gate::None {
+            return Ok(());
+        }
+        for entry in &unit.entries {
+            let name = entry.event.stream.as_str();
+            let head = self.heads.entry(stream_id(name)).or_insert_with(|| self.log.head(name).0);
+            if entry.version != Some(*head + 1) {
+                let stated = entry.version.unwrap_or(0);
+                return Err(stop(unit.file, entry.line, format!("version {stated} of stream {name:?} cannot follow version {head}")));
+            }
+            *head += 1;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, unit: Unit, known: bool) -> Result<(), Stop> {
+        let Unit { file, batch, entries, bytes } = unit;
+        let first_line = entries.first().map_or(0, |entry| entry.line);
+        let mut sent = Vec::with_capacity(entries.len());
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut event = entry.event;
+            event.expected = match (self.gate, entry.version, entry.claim) {
+                (Gate::None, Some(version), _) => Expected::Exactly(Version(version - 1)),
+                (Gate::None, None, _) | (Gate::Expected, _, Claim::Blind) => Expected::Any,
+                (Gate::Expected, _, Claim::At(version)) => Expected::Exactly(Version(version)),
+                (Gate::Expected, _, Claim::Never) => Expected::Exactly(Version(u64::MAX)),
+            };
+            sent.push(Sent {
+                line: entry.line,
+                id: entry.id,
+                stream: stream_id(&event.stream),
+                version: entry.version,
+                claim: entry.claim,
+            });
+            events.push(event);
+        }
+        let request = match (&batch, events.pop()) {
+            (None, Some(event)) => Request::event(event),
+            (_, last) => {
+                events.extend(last);
+                Request::batch(events)
+            }
+        };
+        let pending = self.log.submit(request).map_err(|error| refusal(file, first_line, &sent, &error))?;
+        self.in_flight_bytes += bytes;
+        self.in_flight_known += usize::from(known);
+        self.in_flight.push_back(InFlight { pending, file, batch, events: sent, bytes, known });
+        Ok(())
+    }
+
+    /// Waits until so many more bytes fit.
+    fn make_room(&mut self, bytes: usize) -> Result<(), Stop> {
+        while self.in_flight.len() >= IN_FLIGHT_MAX || (!self.in_flight.is_empty() && self.in_flight_bytes + bytes > IN_FLIGHT_BYTES_MAX) {
+            self.collect_one()?;
+        }
+        Ok(())
+    }
+
+    /// Collects the answers that are there.
+    pub(super) fn collect_ready(&mut self) -> Result<(), Stop> {
+        while self.in_flight.front().is_some_and(|first| first.pending.is_done()) {
+            self.collect_one()?;
+        }
+        self.flush_acks();
+        Ok(())
+    }
+
+    /// Collects at least one answer, if any is out.
+    pub(super) fn collect_some(&mut self) -> Result<(), Stop> {
+        self.collect_one()?;
+        self.collect_ready()
+    }
+
+    /// Whether an answer is still out.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Collects every answer. The first that stops the import is the one to tell, the others still count.
+    pub(super) fn settle(&mut self) -> Result<(), Stop> {
+        let mut first = Ok(());
+        while self.is_waiting() {
+            let result = self.collect_one();
+            if first.is_ok() {
+                first = result;
+            }
+        }
+        self.flush_acks();
+        first
+    }
+
+    fn collect_one(&mut self) -> Result<(), Stop> {
+        let Some(InFlight { pending, file, batch, events, bytes, known }) = self.in_flight.pop_front() else { return Ok(()) };
+        if !pending.is_done() {
+            self.flush_acks();
+        }
+        let answer = pending.wait();
+        self.in_flight_bytes -= bytes;
+        self.in_flight_known -= usize::from(known);
+        for event in &events {
+            self.in_flight_ids.remove(&event.id);
+        }
+        match answer {
+            Ok(receipt) => self.count(file, batch.as_ref(), &events, &receipt),
+            Err(AppendError::Refused(_)) if self.gate == Gate::Expected => {
+                self.tally.refused += events.len() as u64;
+                Ok(())
+            }
+            Err(error) => Err(refusal(file, events.first().map_or(0, |event| event.line), &events, &error)),
+        }
+    }
+
+    fn count(&mut self, file: usize, batch: Option<&BatchName>, events: &[Sent], receipt: &Receipt) -> Result<(), Stop> {
+        let last = receipt.events.last().map_or(Position(0), |event| event.position);
+        if let (Some(acks), Some(batch)) = (&mut self.acks, batch) {
+            // Whoever read the acknowledgements may have gone; the import goes on.
+            let _ = writeln!(acks.to, "{}\t{last}", batch.shown());
+        }
+        if receipt.duplicate {
+            self.tally.duplicates += events.len() as u64;
+        } else {
+            self.tally.events += events.len() as u64;
+            self.tally.batches.extend(batch.map(BatchName::key));
+            self.tally.first_position = self.tally.first_position.or(receipt.events.first().map(|event| event.position));
+            self.tally.last_position = Some(last);
+            for event in events {
+                self.tally.streams.insert(event.stream);
+                self.tally.stale += u64::from(event.version.is_some_and(|version| event.claim.is_stale_at(version)));
+            }
+        }
+        if self.gate == Gate::None {
+            for (event, kept) in events.iter().zip(&receipt.events) {
+                if event.version.is_some_and(|version| version != kept.version.0) {
+                    let stated = event.version.unwrap_or(0);
+                    return Err(stop(file, event.line, format!("id {} is version {} in the log, not {stated}", event.id, kept.version)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_acks(&mut self) {
+        if let Some(acks) = &mut self.acks {
+            let _: io::Result<()> = acks.to.flush();
+        }
+    }
+}
+
+fn stop(file: usize, line: u64, reason: String) -> Stop {
+    Stop { file, line, reason, is_io: false }
+}
+
+fn partly_known(unit: &Unit, known: usize) -> Stop {
+    let line = unit.entries.first().map_or(0, |entry| entry.line);
+    stop(unit.file, line, format!("{known} of the {} events of this batch are in the log already", unit.entries.len()))
+}
+
+/// An answer that ends the import.
+fn refusal(file: usize, first_line: u64, events: &[Sent], error: &AppendError) -> Stop {
+    match error {
+        AppendError::IdConflict { id, position } => {
+            let line = events.iter().find(|event| event.id == *id).map_or(first_line, |event| event.line);
+            stop(file, line, format!("id {id} is in the log already, with other content, at position {position}"))
+        }
+        AppendError::Refused(_) | AppendError::PartlyKnown { .. } | AppendError::Invalid(_) => stop(file, first_line, error.to_string()),
+        _ => Stop { file, line: first_line, reason: error.to_string(), is_io: true },
+    }
+}

@@ -1,0 +1,47 @@
+//! `chainring`: the command line of Chainring.
+//!
+//! Every command but `init` and `import` only reads: it works on a log whose writer was killed, and shows what recovery would keep.
+//! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
+
+mod cli;
+mod export;
+mod fold;
+mod form;
+mod import;
+mod init;
+mod output;
+mod rawjson;
+mod show;
+mod state;
+mod time;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command, Common};
+use output::{Answer, Out, conclude};
+
+fn main() -> ExitCode {
+    let Cli { common: Common { log, json }, command } = Cli::parse();
+    let Some(log) = log.filter(|log| !log.as_os_str().is_empty()) else {
+        Cli::command().error(ErrorKind::MissingRequiredArgument, "which log? Give --log DIR, or set CHAINRING_LOG").exit();
+    };
+    conclude(run(&command, &log, &mut Out::new(json)))
+}
+
+fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
+    match command {
+        Command::Init(args) => init::run(log, args, out),
+        Command::Import(args) => import::run(log, args, out),
+        Command::Export(args) => export::run(log, args, out),
+        Command::State(args) => state::run(log, args, out),
+        Command::Streams(args) => show::streams(log, args, out),
+        Command::Cat(args) => show::cat(log, args, out),
+        Command::Tail(args) => show::tail(log, args, out),
+        Command::Info => show::info(log, out),
+        Command::Verify(args) => verify::run(log, args, out),
+    }
+}

@@ -1,0 +1,164 @@
+//! `streams`, `cat`, `tail` and `info`: what is in the log, to look at.
+
+use std::io::Write;
+use std::path::Path;
+
+use chainring::{EventRef, Store, Version};
+use serde_json::json;
+
+use crate::cli::{Cat, Streams, Tail};
+use crate::export;
+use crate::form::export::Members;
+use crate::output::{Answer, DIM, Failure, Out, STRONG, grouped, sized};
+use crate::{rawjson, time};
+
+/// How much of an event's data one line of human output shows.
+const DATA_CHARS_SHOWN: usize = 60;
+
+/// `streams`: names and versions, in byte order of the names.
+pub(crate) fn streams(path: &Path, args: &Streams, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let mut found = Vec::new();
+    for stream in view.streams() {
+        let (name, version) = stream?;
+        if name.starts_with(&args.prefix) {
+            found.push((name, version));
+        }
+    }
+    found.sort_unstable();
+    let width = found.iter().map(|(_, version)| grouped(version.0).len()).max().unwrap_or(0);
+    for (name, version) in found {
+        if out.json {
+            writeln!(out, "{}", json!({ "stream": name, "version": version.0 }))?;
+        } else {
+            let version = format!("{:>width$}", grouped(version.0));
+            let version = out.paint(DIM, &version).into_owned();
+            writeln!(out, "{version}  {}", printable(&name))?;
+        }
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// `cat`: one stream, oldest or newest first.
+pub(crate) fn cat(path: &Path, args: &Cat, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let Some(stream) = view.stream(&args.stream) else {
+        return Err(Failure::No(format!("there is no stream {:?}", args.stream)));
+    };
+    let limit = args.limit.unwrap_or(usize::MAX);
+    if args.reverse {
+        let from = args.from.unwrap_or(u64::MAX);
+        let older = stream.backward().skip_while(|event| event.as_ref().is_ok_and(|event| event.version().0 > from));
+        older.take(limit).try_for_each(|event| show(&event?, false, out))?;
+    } else {
+        stream.forward(Version(args.from.unwrap_or(1).max(1))).take(limit).try_for_each(|event| show(&event?, false, out))?;
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// `tail`: the last events of the whole log, oldest first.
+pub(crate) fn tail(path: &Path, args: &Tail, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let mut last = view.events_backward().take(args.count).collect::<Result<Vec<_>, _>>()?;
+    last.reverse();
+    last.iter().try_for_each(|event| show(event, true, out))?;
+    out.flush()?;
+    Ok(true)
+}
+
+/// One event: for programs the export form with its place in the log, for people one line of the most telling things.
+fn show(event: &EventRef<'_>, with_stream: bool, out: &mut Out) -> Result<(), Failure> {
+    let recorded = time::render(time::from_nanoseconds(event.recorded_at_ns()));
+    if out.json {
+        let mut line = Vec::new();
+        let mut object = Members::open(&mut line);
+        object.number("position", event.position().0);
+        export::put(event, &mut object)?;
+        object.text("recorded_at", &recorded);
+        object.text("link", &event.link().to_string());
+        object.close();
+        line.push(b'\n');
+        out.write_all(&line)?;
+        return Ok(());
+    }
+    let metadata = event.metadata()?;
+    let place = format!("{:>9}", event.position());
+    let at = metadata.occurred_at.map_or(recorded, time::render);
+    let (place, at, kind) = (out.paint(DIM, &place), out.paint(DIM, &at), out.paint(STRONG, &metadata.event_type));
+    let stream = if with_stream { format!("{}  ", printable(event.stream()?)) } else { String::new() };
+    let version = format!("v{}", event.version());
+    let mut line = format!("{place}  {stream}{version:<6}  {at}  {kind}  {}", printable(metadata.actor.as_deref().unwrap_or("-")));
+    if let Some(principal) = &metadata.on_behalf_of {
+        line += &format!(" for {}", printable(principal));
+    }
+    line += "  ";
+    line += &out.paint(DIM, &data_shown(event.body()));
+    writeln!(out, "{line}")?;
+    Ok(())
+}
+
+fn data_shown(body: Option<&[u8]>) -> String {
+    let text = match body {
+        None => return "(erased)".to_owned(),
+        Some(bytes) => rawjson::valid_bytes(bytes).map_or_else(|| String::from_utf8_lossy(bytes).into_owned(), rawjson::on_one_line),
+    };
+    let mut shown: String = printable(&text).chars().take(DATA_CHARS_SHOWN + 1).collect();
+    if shown.chars().count() > DATA_CHARS_SHOWN {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
+/// Text from the log as a terminal may see it: control characters cannot steer it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// `info`: numbers about the log.
+pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let stats = store.stats();
+    let bytes_per_event = if stats.events == 0 { 0.0 } else { stats.bytes as f64 / stats.events as f64 };
+    if out.json {
+        let object = json!({
+            "segments": stats.segments,
+            "events": stats.events,
+            "streams": stats.streams,
+            "bytes": stats.bytes,
+            "bytes_reserved": stats.bytes_reserved,
+            "bytes_per_event": bytes_per_event,
+            "heads": stats.streams,
+            "format_version": stats.format_version,
+            "write_path": stats.write_path,
+            "next_position": stats.next_position.0,
+            "epoch": stats.epoch,
+            "origin": stats.origin,
+            "log_id": stats.log_id.to_string(),
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        let mut rows = vec![
+            ("events", grouped(stats.events)),
+            ("streams", grouped(stats.streams)),
+            ("segments", grouped(stats.segments)),
+            ("bytes", format!("{} ({bytes_per_event:.1} an event)", sized(stats.bytes))),
+            ("reserved", sized(stats.bytes_reserved)),
+            ("epoch", stats.epoch.to_string()),
+            ("format", stats.format_version.to_string()),
+            ("write path", stats.write_path.clone()),
+            ("log id", stats.log_id.to_string()),
+        ];
+        if !stats.origin.is_empty() {
+            rows.push(("origin", printable(&stats.origin)));
+        }
+        out.table(&rows)?;
+    }
+    out.flush()?;
+    Ok(true)
+}

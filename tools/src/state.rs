@@ -1,0 +1,91 @@
+//! `state`: what a stream, or every stream, is as of a point.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use chainring::{AsOf, EventRef, Store, StreamId, Version, View};
+use sha2::{Digest, Sha256};
+
+use crate::cli::{Format, State};
+use crate::fold::Fold;
+use crate::output::{Answer, Failure, Out, progress};
+use crate::rawjson;
+
+/// The command.
+pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.at(args.as_of.unwrap_or(AsOf::Latest))?;
+    let known = match &args.stream {
+        Some(stream) => one(&view, stream, args.format, out)?,
+        None => {
+            all(&store, &view, args.format, out)?;
+            true
+        }
+    };
+    out.flush()?;
+    Ok(known)
+}
+
+fn one(view: &View, name: &str, format: Format, out: &mut Out) -> Answer {
+    let mut fold = Fold::default();
+    let stream = view.stream(name);
+    if let Some(stream) = &stream {
+        for event in stream.forward(Version(1)) {
+            apply(&mut fold, &event?)?;
+        }
+    }
+    print(name, &fold, format, out)?;
+    Ok(stream.is_some())
+}
+
+/// One pass over the log: inside a stream, the order of positions is the order of versions.
+fn all(store: &Store, view: &View, format: Format, out: &mut Out) -> Result<(), Failure> {
+    let bar = progress("fold", store.stats().events, false);
+    let mut folds: BTreeMap<String, Fold> = BTreeMap::new();
+    let mut by_id: std::collections::HashMap<StreamId, (String, Fold)> = std::collections::HashMap::new();
+    for (count, event) in view.events().enumerate() {
+        let event = event?;
+        if count % 4096 == 0 {
+            bar.set_position(count as u64);
+        }
+        let (_, fold) = match by_id.entry(event.stream_id()) {
+            std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
+            std::collections::hash_map::Entry::Vacant(free) => free.insert((event.stream()?.to_owned(), Fold::default())),
+        };
+        apply(fold, &event)?;
+    }
+    bar.finish_and_clear();
+    folds.extend(by_id.into_values());
+    for (name, fold) in &folds {
+        print(name, fold, format, out)?;
+    }
+    Ok(())
+}
+
+fn apply(fold: &mut Fold, event: &EventRef<'_>) -> Result<(), Failure> {
+    let gone = || Failure::No(format!("the body at position {} was erased: what it changed is not known any more", event.position()));
+    fold.apply(event.version().0, event.body().ok_or_else(gone)?);
+    Ok(())
+}
+
+fn print(name: &str, fold: &Fold, format: Format, out: &mut Out) -> Result<(), Failure> {
+    let (version, state) = (fold.version(), fold.state());
+    match format {
+        Format::Json => {
+            let mut quoted = Vec::new();
+            rawjson::push_string(&mut quoted, name);
+            out.write_all(b"{\"stream\":")?;
+            out.write_all(&quoted)?;
+            writeln!(out, ",\"version\":{version},\"state\":{state}}}")?;
+        }
+        Format::Tsv => {
+            write!(out, "{name}\t{version}\t")?;
+            for byte in Sha256::digest(state.as_bytes()) {
+                write!(out, "{byte:02x}")?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}
