@@ -1,0 +1,91 @@
+//! One writer: `flock` on the file `LOCK`, and a table of the directories this process holds.
+//!
+//! `flock` and not `fcntl`: closing any other descriptor of a file drops an `fcntl` lock. The table names the owner when it is ourselves,
+//! where the lock file would only repeat our own process id.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::DirectoryLock;
+
+const LOCK_FILE: &str = "LOCK";
+
+/// Directories this process writes, by device and inode, with the thread that opened them.
+static HELD: LazyLock<Mutex<HashMap<(u64, u64), String>>> = LazyLock::new(Mutex::default);
+
+/// Why a directory could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    /// Somebody else is the writer.
+    Held {
+        /// Who, in words.
+        owner: String,
+    },
+    /// The lock file could not be opened or locked.
+    Io(io::Error),
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockError::Held { owner } => write!(f, "already open for writing by {owner}"),
+            LockError::Io(source) => write!(f, "cannot lock: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl From<io::Error> for LockError {
+    fn from(source: io::Error) -> Self {
+        LockError::Io(source)
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    key: (u64, u64),
+    _file: File,
+}
+
+impl DirectoryLock for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+pub(super) fn lock(directory: &Path) -> Result<Box<dyn DirectoryLock>, LockError> {
+    let identity = fs::metadata(directory)?;
+    let key = (identity.dev(), identity.ino());
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(thread) = held.get(&key) {
+        return Err(LockError::Held { owner: format!("this process ({}), thread {thread}", std::process::id()) });
+    }
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(directory.join(LOCK_FILE))?;
+    if let Err(refused) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if refused != rustix::io::Errno::WOULDBLOCK {
+            return Err(LockError::Io(refused.into()));
+        }
+        let mut owner = String::new();
+        // What the owner wrote about itself; only for the message, so an unreadable one is no error.
+        let _ = file.take(200).read_to_string(&mut owner);
+        let owner = owner.trim();
+        return Err(LockError::Held { owner: if owner.is_empty() { "another process".into() } else { owner.into() } });
+    }
+    let program = std::env::current_exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "process {} ({})", std::process::id(), program.as_deref().unwrap_or("unknown program"))?;
+    let thread = std::thread::current();
+    held.insert(key, thread.name().unwrap_or("without a name").to_owned());
+    Ok(Box::new(Held { key, _file: file }))
+}

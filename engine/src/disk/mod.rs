@@ -1,0 +1,204 @@
+//! L1: the only room that calls the kernel.
+//!
+//! Everything the engine wants of the outside world goes through three traits: [`Disk`] with its [`DiskFile`]s, [`Clock`] and [`Entropy`].
+//! The real ones are in `portable` and `system`; `sim` (feature `sim`) loses and tears what was not synced, from a seed.
+//! Absent on purpose: retries. An error is handed up as it is; whether it is final is decided above.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+mod lock;
+mod portable;
+#[cfg(feature = "sim")]
+pub mod sim;
+mod system;
+
+pub use lock::LockError;
+pub use portable::PortableDisk;
+pub use system::{SystemClock, SystemEntropy};
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// A directory of files.
+pub trait Disk: Send + Sync + Debug {
+    /// Makes the directory, and makes its own directory entry durable.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn create_directory(&self) -> io::Result<()>;
+
+    /// Names of the files in the directory; an error of kind `NotFound` if there is none.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file that exists.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates an empty file for writing; an old one of that name is emptied.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name. Durable only after [`Disk::sync_directory`].
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes created, renamed and removed names durable.
+    ///
+    /// # Errors
+    /// Any error of the device; then nothing is known about the names.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// Becomes the one writer of this directory until the guard is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] names the owner.
+    fn lock(&self) -> Result<Box<dyn DirectoryLock>, LockError>;
+
+    /// Commit alignment: what the device writes as one, in bytes; a power of two, 512..=65536.
+    fn block_bytes(&self) -> u32;
+
+    /// The write path in words, for reports.
+    fn write_path(&self) -> &'static str;
+}
+
+/// Held while this process is the writer.
+pub trait DirectoryLock: Send + Sync + Debug {}
+
+/// One file. All methods take absolute offsets; there is no cursor.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before; any error of the device.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// Any error of the device; then nothing is known about what was written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes written bytes, and a length that is needed to read them, durable.
+    ///
+    /// # Errors
+    /// Any error of the device. It is final: a later success would say nothing about these bytes.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes bytes and length durable.
+    ///
+    /// # Errors
+    /// As for [`DiskFile::sync_data`].
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Reserves space, so that writing below `bytes` cannot run out of it; the file gets that length and reads as zeros.
+    ///
+    /// # Errors
+    /// `StorageFull` if there is no such space: nothing was promised yet.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+
+    /// Cuts the file.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn set_bytes(&self, bytes: u64) -> io::Result<()>;
+
+    /// The first `bytes` of the file for reading in place. Only for files that nobody writes any more.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn region(&self, bytes: usize) -> io::Result<Region>;
+
+    /// Forgets what the system has cached of this file, so that the next read comes from the device.
+    ///
+    /// # Errors
+    /// Any error of the device.
+    fn drop_cache(&self) -> io::Result<()>;
+}
+
+/// Bytes of a file that do not change any more.
+#[derive(Debug)]
+pub enum Region {
+    /// Mapped, read-only.
+    Mapped(memmap2::Mmap),
+    /// Read into memory.
+    Memory(Vec<u8>),
+}
+
+impl Deref for Region {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Region::Mapped(map) => map,
+            Region::Memory(bytes) => bytes,
+        }
+    }
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync + Debug {
+    /// Nanoseconds since 1970-01-01T00:00:00Z. May step back and forth.
+    fn realtime_ns(&self) -> u64;
+
+    /// Nanoseconds since some start, never stepping; counts while the machine sleeps.
+    fn monotonic_ns(&self) -> u64;
+}
+
+/// Source of randomness. The engine draws once per open: 32 bytes.
+pub trait Entropy: Send + Sync + Debug {
+    /// Fills `bytes` with random bytes.
+    ///
+    /// # Errors
+    /// Any error of the system's source.
+    fn fill(&self, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// The outside world of one log.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Where the store lies.
+    pub disk: Arc<dyn Disk>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where salts come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Environment {
+    /// The real world: a directory of the file system, the system's clock and randomness.
+    #[must_use]
+    pub fn system(directory: &Path) -> Environment {
+        Environment { disk: Arc::new(PortableDisk::new(directory)), clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+    }
+}

@@ -1,0 +1,154 @@
+//! The portable write path: buffered `pwrite` and `fdatasync` on a directory of any POSIX file system.
+
+#![allow(unsafe_code)] // one block: mapping a file that nobody writes any more
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, major, minor};
+use rustix::io::Errno;
+
+use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+
+use super::{Access, DirectoryLock, Disk, DiskFile, LockError, Region, lock};
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct PortableDisk {
+    directory: PathBuf,
+}
+
+impl PortableDisk {
+    /// The directory need not exist yet.
+    #[must_use]
+    pub fn new(directory: &Path) -> PortableDisk {
+        PortableDisk { directory: directory.to_owned() }
+    }
+}
+
+impl Disk for PortableDisk {
+    fn create_directory(&self) -> io::Result<()> {
+        // mkdir(directory); fsync(parent)
+        fs::create_dir_all(&self.directory)?;
+        let directory = self.directory.canonicalize()?;
+        directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(access == Access::Write).open(self.directory.join(name))?;
+        Ok(Arc::new(PortableFile { file }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.directory.join(name))?;
+        Ok(Arc::new(PortableFile { file }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.directory.join(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn lock(&self) -> Result<Box<dyn DirectoryLock>, LockError> {
+        lock::lock(&self.directory)
+    }
+
+    fn block_bytes(&self) -> u32 {
+        device_block_bytes(&self.directory).unwrap_or(BLOCK_BYTES_DEFAULT)
+    }
+
+    fn write_path(&self) -> &'static str {
+        "portable"
+    }
+}
+
+/// max(logical, physical, minimum-io) block of the device below a directory; `None` where the system does not say.
+fn device_block_bytes(directory: &Path) -> Option<u32> {
+    let device = fs::metadata(directory).ok()?.dev();
+    let node = PathBuf::from(format!("/sys/dev/block/{}:{}", major(device), minor(device)));
+    // A partition has no queue of its own; its disk's is one level up.
+    let queue = ["queue", "../queue"].into_iter().map(|queue| node.join(queue)).find(|queue| queue.exists())?;
+    let read = |name: &str| fs::read_to_string(queue.join(name)).ok()?.trim().parse::<u32>().ok();
+    let block = ["logical_block_size", "physical_block_size", "minimum_io_size"].into_iter().filter_map(read).max()?;
+    Some(block.checked_next_power_of_two()?.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX))
+}
+
+#[derive(Debug)]
+struct PortableFile {
+    file: File,
+}
+
+impl DiskFile for PortableFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                // No reservation on this file system: writing zeros is the only honest one.
+                const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+                let mut at = self.bytes()?;
+                while at < bytes {
+                    let count = (bytes - at).min(ZEROS.len() as u64);
+                    self.file.write_all_at(&ZEROS[..count as usize], at)?;
+                    at += count;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn region(&self, bytes: usize) -> io::Result<Region> {
+        if bytes as u64 > self.bytes()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: `Mmap` asks that the file is not changed or cut while it is mapped. Callers map only sealed segments: this engine never
+        // writes below their named end again (FORMAT.md C3), holds the directory's lock while it writes, and the length was checked above.
+        // Hostile truncation by another program is outside of what a mapping can survive, and documented so.
+        let map = unsafe { memmap2::MmapOptions::new().len(bytes).map(&self.file)? };
+        Ok(Region::Mapped(map))
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        // Only clean pages can be dropped, so they are made clean first.
+        self.file.sync_all()?;
+        fadvise(&self.file, 0, None, Advice::DontNeed).map_err(io::Error::from)
+    }
+}

@@ -1,0 +1,286 @@
+//! What can go wrong, one type per question the caller asks.
+//!
+//! Bytes from disk never panic: they end here, with file, offset and rule. A broken promise of our own panics.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chainring_format::{EventId, Position, Version, Violation};
+
+use crate::condition::Expected;
+
+/// In what way a store is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// Bytes changed: a checksum or a structure does not hold.
+    Corrupt,
+    /// Checksums hold, a hash or a rule about content does not: somebody rewrote it.
+    Tampered,
+    /// The last bytes written before a crash, never acknowledged as far as the store can tell.
+    Torn,
+    /// Something that was there is gone.
+    Missing,
+    /// The store is older than what was remembered of it.
+    RollbackSuspected,
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FaultKind::Corrupt => "corrupt",
+            FaultKind::Tampered => "tampered",
+            FaultKind::Torn => "torn",
+            FaultKind::Missing => "missing",
+            FaultKind::RollbackSuspected => "rollback-suspected",
+        })
+    }
+}
+
+/// The first place where a store is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In what way.
+    pub kind: FaultKind,
+    /// Rule of FORMAT.md that is broken.
+    pub rule: &'static str,
+    /// File name of the segment.
+    pub segment: String,
+    /// Offset in the file, in bytes, of the damaged frame or block.
+    pub offset: u64,
+    /// Position of the record, where known.
+    pub position: Option<Position>,
+    /// Name of the stream, where known.
+    pub stream: Option<String>,
+    /// What is wrong, in words.
+    pub why: String,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, segment: String, offset: u64, violation: Violation) -> Fault {
+        Fault { kind, rule: violation.rule, segment, offset, position: None, stream: None, why: violation.why.to_owned() }
+    }
+
+    pub(crate) fn at_position(mut self, position: u64) -> Fault {
+        self.position = Some(Position(position));
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (rule {}), segment {}, offset {}", self.kind, self.why, self.rule, self.segment, self.offset)?;
+        if let Some(position) = self.position {
+            write!(f, ", position {position}")?;
+        }
+        self.stream.iter().try_for_each(|stream| write!(f, ", stream {stream}"))
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no store in this directory.
+    NotAStore {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Another writer has it.
+    Locked {
+        /// Who, in words.
+        owner: String,
+    },
+    /// Something that may have been acknowledged is damaged. Nothing was changed.
+    Damaged(Fault),
+    /// The store needs a newer program.
+    Unsupported {
+        /// What is missing, in words.
+        what: String,
+    },
+    /// An option is out of bounds.
+    InvalidOption {
+        /// Which and why.
+        why: String,
+    },
+    /// The device or the file system failed.
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
+        let doing = doing.into();
+        move |source| OpenError::Io { doing, source }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::NotAStore { directory } => write!(f, "no store in {}", directory.display()),
+            OpenError::Locked { owner } => write!(f, "the store is already open for writing by {owner}"),
+            OpenError::Damaged(fault) => write!(f, "the store is damaged and was left as it is: {fault}"),
+            OpenError::Unsupported { what } => write!(f, "the store needs a newer program: {what}"),
+            OpenError::InvalidOption { why } => write!(f, "invalid option: {why}"),
+            OpenError::Io { doing, source } => write!(f, "{doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            OpenError::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// One condition of an append that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The stream it was about.
+    pub stream: String,
+    /// What the caller expected.
+    pub expected: Expected,
+    /// The version found.
+    pub found: Version,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {} was expected {}, but is at version {}", self.stream, self.expected, self.found)
+    }
+}
+
+/// Why an append was not done, or why that is not known.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Conditions did not hold; all of them, with what was found. Nothing was appended.
+    Refused(Vec<Conflict>),
+    /// The event id is there already, with other content. Nothing was appended.
+    IdConflict {
+        /// The id.
+        id: EventId,
+        /// Where the first one stands.
+        position: Position,
+    },
+    /// Some events of the batch are there already and some are not, or not as this batch. Nothing was appended.
+    PartlyKnown {
+        /// Events of the batch that are there.
+        known: usize,
+        /// Events of the batch.
+        of: usize,
+    },
+    /// Another stream name has the same stream id. Nothing was appended.
+    StreamIdCollision {
+        /// The name that came second.
+        stream: String,
+    },
+    /// The request breaks a limit or a rule. Nothing was appended.
+    Invalid {
+        /// Which and why.
+        why: String,
+    },
+    /// The clock jumped ahead by more than an hour. Nothing was appended; see `Options::accept_clock_jump`.
+    ClockJump {
+        /// By how many nanoseconds.
+        ahead_ns: u64,
+    },
+    /// There is no room for another segment. Nothing was appended; try again when there is.
+    NoSpace(Arc<io::Error>),
+    /// The request may or may not be in the log: writing or syncing failed while it was under way. Reopen and append again with the same id.
+    OutcomeUnknown(Arc<Poison>),
+    /// An earlier write or sync failed; this log takes no appends until it is reopened. Nothing was appended.
+    Poisoned(Arc<Poison>),
+    /// The log was closed. Nothing was appended.
+    Closed,
+    /// This handle came over a fork; only the parent may write. Nothing was appended.
+    ForkedHandle,
+    /// Reading what is already there failed, so the answer is not known. Nothing was appended.
+    Read(ReadError),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AppendError::Refused(conflicts) => {
+                f.write_str("refused: ")?;
+                for (i, conflict) in conflicts.iter().enumerate() {
+                    write!(f, "{}{conflict}", if i > 0 { "; " } else { "" })?;
+                }
+                Ok(())
+            }
+            AppendError::IdConflict { id, position } => write!(f, "event id {id} is already at position {position} with other content"),
+            AppendError::PartlyKnown { known, of } => write!(f, "batch partly known: {known} of its {of} events are already in the log"),
+            AppendError::StreamIdCollision { stream } => write!(f, "another stream has the id of stream {stream}"),
+            AppendError::Invalid { why } => write!(f, "invalid request: {why}"),
+            AppendError::ClockJump { ahead_ns } => write!(f, "the clock jumped ahead by {} s", ahead_ns / 1_000_000_000),
+            AppendError::NoSpace(source) => write!(f, "no room for another segment: {source}"),
+            AppendError::OutcomeUnknown(poison) => write!(f, "outcome unknown: {poison}"),
+            AppendError::Poisoned(poison) => write!(f, "the log takes no appends until it is reopened: {poison}"),
+            AppendError::Closed => f.write_str("the log is closed"),
+            AppendError::ForkedHandle => f.write_str("this handle came over a fork; only the parent process may write"),
+            AppendError::Read(error) => write!(f, "cannot compare with what is already there: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// The failure after which a log takes no appends.
+#[derive(Debug)]
+pub struct Poison {
+    /// What was being done.
+    pub doing: String,
+    /// The system's error; `None` when a thread panicked.
+    pub source: Option<io::Error>,
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{} failed: {source}", self.doing),
+            None => write!(f, "{} panicked", self.doing),
+        }
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// What was asked for is not in this view.
+    NotFound {
+        /// What, in words.
+        what: String,
+    },
+    /// The bytes there are not valid.
+    Damaged(Fault),
+    /// The device failed.
+    Io {
+        /// File name of the segment.
+        segment: String,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::NotFound { what } => write!(f, "not found: {what}"),
+            ReadError::Damaged(fault) => fault.fmt(f),
+            ReadError::Io { segment, source } => write!(f, "reading {segment}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}

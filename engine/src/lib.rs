@@ -1,0 +1,40 @@
+#![doc = include_str!("../../README.md")]
+//!
+//! # Map of the crate
+//!
+//! Rooms import only downward; a test keeps it so. Bytes go down, receipts come back.
+//!
+//! | layer | room | job |
+//! |---|---|---|
+//! | L1 | [`disk`] | the only room that calls the kernel |
+//! | L2 | `segment` | one file of commits |
+//! | L3 | `ring` | from many callers to one writer |
+//! | L4 | `sequencer` | decide, order, link, commit, watermark, poison |
+//! | L5 | `log` | the front door |
+//! | L6 | `query` | asking about the past |
+//! | L7 | `trust` | convincing a stranger |
+//!
+//! `engine/ARCHITECTURE.md` follows one event through them.
+
+pub mod disk;
+
+mod condition;
+mod error;
+mod log;
+mod query;
+mod ring;
+mod segment;
+mod sequencer;
+mod sync;
+mod trust;
+
+pub use chainring_format::cbor::Value;
+pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata, ReadRef, Reversibility, Standing, Timestamp};
+pub use chainring_format::{EventId, Link, Position, StreamId, Version};
+
+pub use condition::{Durability, Expected};
+pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError};
+pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
+pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
+pub use sequencer::{EventReceipt, Receipt};
+pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};

@@ -1,0 +1,305 @@
+//! L5: the front door. Open a store, hand requests in, get receipts back.
+//!
+//! [`Log`] is the one writer; it can be shared between threads by reference. [`Store`] only reads, and so a log can be asked everything a store can.
+//! Absent on purpose: any decision about an append (sequencer), any way of reading the past (query).
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
+
+use crate::disk::{Access, Environment, LockError};
+use crate::error::{AppendError, Fault, OpenError};
+use crate::segment::Tail;
+use crate::sequencer::{self, CoreOptions, Receipt, Recovered, Sequencer, Shared};
+use crate::sync::{Arc, AtomicU64, Ordering, read};
+
+mod options;
+mod pending;
+mod request;
+
+pub use options::Options;
+pub use pending::Pending;
+pub use request::{Event, Request};
+
+/// What opening found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// There was no store; one was made.
+    Created,
+    /// It had been closed in order.
+    Clean,
+    /// Its writer had died; nothing had to be cut.
+    Killed,
+    /// Its writer had died; a torn write behind the last valid commit was cut off.
+    Torn,
+}
+
+/// What opening found and did.
+#[derive(Debug, Clone)]
+pub struct OpenReport {
+    /// In what state the store was.
+    pub opened: Opened,
+    /// Number of this writable open; for a read-only one, of the last.
+    pub epoch: u64,
+    /// Records found.
+    pub records: u64,
+    /// Highest watermark found in the store itself: records below it were known durable.
+    pub watermark: u64,
+    /// Bytes that were cut off, or would be by a writer.
+    pub cut_bytes: u64,
+    /// Where and why.
+    pub cut: Option<Fault>,
+}
+
+/// How large a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Segment files.
+    pub segments: u64,
+    /// Durable events.
+    pub events: u64,
+    /// Durable records: events and the engine's own.
+    pub records: u64,
+    /// Streams.
+    pub streams: u64,
+    /// Bytes of headers, commits and footers.
+    pub bytes: u64,
+    /// Format version.
+    pub format_version: u16,
+    /// How bytes get to the disk.
+    pub write_path: &'static str,
+    /// Number of the last writable open.
+    pub epoch: u64,
+    /// Name the log was created with.
+    pub origin: String,
+    /// Link of the genesis record.
+    pub log_id: Link,
+}
+
+/// A store, for reading. Opening one reads it, takes no lock and never writes; it shows what recovery would keep.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    directory: PathBuf,
+    report: OpenReport,
+    origin: String,
+    log_id: Link,
+    write_path: &'static str,
+}
+
+impl Store {
+    /// Opens the store in a directory for reading.
+    ///
+    /// # Errors
+    /// [`OpenError::NotAStore`], [`OpenError::Damaged`] and what the device says.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Store, OpenError> {
+        let directory = directory.as_ref();
+        Store::open_in(&Environment::system(directory), directory)
+    }
+
+    /// As [`Store::open`], in another environment; the directory is only named in messages.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_in(environment: &Environment, directory: &Path) -> Result<Store, OpenError> {
+        let recovered = sequencer::recover(&*environment.disk, directory, Access::Read)?;
+        let report = report(&recovered, recovered.epoch);
+        let (origin, log_id) = (recovered.origin, recovered.log_id);
+        let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position));
+        Ok(Store { shared, directory: directory.to_owned(), report, origin, log_id, write_path: environment.disk.write_path() })
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// Where the store lies.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How large the store is now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let catalog = self.shared.catalog();
+        let records = self.shared.watermark();
+        Stats {
+            segments: catalog.len() as u64,
+            // The genesis record is the only one of the engine's own so far.
+            events: records - 1,
+            records,
+            streams: read(&self.shared.directory).streams.len() as u64,
+            bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),
+            format_version: FORMAT_VERSION,
+            write_path: self.write_path,
+            epoch: self.report.epoch,
+            origin: self.origin.clone(),
+            log_id: self.log_id,
+        }
+    }
+
+    /// Position of the event with this id, if it is durable.
+    #[must_use]
+    pub fn locate(&self, id: EventId) -> Option<Position> {
+        let position = read(&self.shared.directory).ids.get(&id).copied()?;
+        (position < self.shared.watermark()).then_some(Position(position))
+    }
+}
+
+fn report(recovered: &Recovered, epoch: u64) -> OpenReport {
+    let cut = recovered.torn();
+    let opened = match recovered.tail {
+        _ if recovered.closed => Opened::Clean,
+        Tail::Torn { .. } => Opened::Torn,
+        _ => Opened::Killed,
+    };
+    OpenReport {
+        opened,
+        epoch,
+        records: recovered.next_position,
+        watermark: recovered.watermark,
+        cut_bytes: cut.as_ref().map_or(0, |(_, bytes)| *bytes),
+        cut: cut.map(|(fault, _)| fault),
+    }
+}
+
+/// A log, for appending and reading: the one writer of its store.
+///
+/// Appends from many threads share syncs. Dropping a log closes it; [`Log::close`] also says whether that worked.
+#[derive(Debug)]
+pub struct Log {
+    sequencer: Arc<Sequencer>,
+    store: Store,
+    environment: Environment,
+    seed: [u8; 32],
+    drawn_ids: AtomicU64,
+}
+
+impl Deref for Log {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Log {
+    /// Opens the log in a directory with default options: creates it, recovers it, or refuses with a reason.
+    ///
+    /// # Errors
+    /// Everything [`Options::open`] can say.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Log, OpenError> {
+        Options::new().open(directory)
+    }
+
+    fn open_with(options: &Options, environment: Environment, directory: &Path) -> Result<Log, OpenError> {
+        options.check()?;
+        let disk = &*environment.disk;
+        let exists = match sequencer::segment_numbers(disk, directory) {
+            Ok(_) => true,
+            Err(OpenError::NotAStore { .. }) if options.create => false,
+            Err(error) => return Err(error),
+        };
+        if !exists {
+            disk.create_directory().map_err(OpenError::io(format!("creating {}", directory.display())))?;
+        }
+        let lock = disk.lock().map_err(|error| match error {
+            LockError::Held { owner } => OpenError::Locked { owner },
+            LockError::Io(source) => OpenError::Io { doing: format!("locking {}", directory.display()), source },
+        })?;
+        let mut seed = [0; 32];
+        environment.entropy.fill(&mut seed).map_err(OpenError::io("drawing randomness"))?;
+        remove_leftovers(&environment)?;
+        let core_options = CoreOptions {
+            segment_bytes: options.segment_bytes_on(disk.block_bytes()),
+            block_bytes: disk.block_bytes(),
+            accept_clock_jump: options.accept_clock_jump,
+        };
+        // Asked again under the lock: another process may have made the store meanwhile.
+        let created = matches!(sequencer::segment_numbers(disk, directory), Err(OpenError::NotAStore { .. }));
+        if created {
+            sequencer::create(&environment, &core_options, &seed, &options.origin)?;
+        }
+        let recovered = sequencer::recover(disk, directory, Access::Write)?;
+        recovered.check_writable()?;
+        let mut report = report(&recovered, recovered.epoch + 1);
+        if created {
+            report.opened = Opened::Created;
+        }
+        let (origin, log_id) = (recovered.origin.clone(), recovered.log_id);
+        let (core, shared) = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
+        report.epoch = core.epoch;
+        let shared = Arc::new(shared);
+        let store =
+            Store { shared: Arc::clone(&shared), directory: directory.to_owned(), report, origin, log_id, write_path: disk.write_path() };
+        Ok(Log { sequencer: Arc::new(Sequencer::new(core, shared)), store, environment, seed, drawn_ids: AtomicU64::new(0) })
+    }
+
+    /// Appends and waits until it is durable, or at the level that the request names.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; everything but [`AppendError::OutcomeUnknown`] means that nothing was appended.
+    pub fn append(&self, request: impl Into<Request>) -> Result<Receipt, AppendError> {
+        self.submit(request)?.wait()
+    }
+
+    /// Hands a request in and returns at once, unless too much is under way already. Requests of one thread are sequenced in the order it
+    /// submits them. Nothing drives an append that nobody waits for, but later appends, [`Log::sync`] and closing.
+    ///
+    /// # Errors
+    /// What can be said before the request is sequenced: limits, poison, closed.
+    pub fn submit(&self, request: impl Into<Request>) -> Result<Pending, AppendError> {
+        let prepared = request.into().prepare(&self.seed, || self.draw_id())?;
+        let slot = self.sequencer.publish(prepared)?;
+        Ok(Pending::new(Arc::clone(&self.sequencer), slot, Arc::clone(&self.environment.clock)))
+    }
+
+    /// A random event id (UUID version 4), from the randomness of this open.
+    fn draw_id(&self) -> EventId {
+        let mut input = *b"event id\0\0\0\0\0\0\0\0";
+        // Relaxed: only uniqueness matters.
+        input[8..].copy_from_slice(&self.drawn_ids.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        let mut id: [u8; 16] = *blake3::keyed_hash(&self.seed, &input).as_bytes().first_chunk().expect("32 bytes");
+        id[6] = id[6] & 0x0F | 0x40;
+        id[8] = id[8] & 0x3F | 0x80;
+        EventId(id)
+    }
+
+    /// Makes everything submitted so far durable, whatever level it asked for.
+    ///
+    /// # Errors
+    /// [`AppendError::Poisoned`].
+    pub fn sync(&self) -> Result<(), AppendError> {
+        self.sequencer.sync()
+    }
+
+    /// Makes everything durable, writes the closing commit and lets another writer in.
+    ///
+    /// # Errors
+    /// [`AppendError::Poisoned`]: what was not acknowledged may or may not be in the log.
+    pub fn close(self) -> Result<(), AppendError> {
+        self.sequencer.close()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`.
+        let _ = self.sequencer.close();
+    }
+}
+
+/// Removes segments that were under construction when a writer died; they were never part of the store.
+fn remove_leftovers(environment: &Environment) -> Result<(), OpenError> {
+    let disk = &*environment.disk;
+    let names = disk.list().map_err(OpenError::io("listing the store"))?;
+    for name in names.iter().filter(|name| name.ends_with(".seg.tmp")) {
+        disk.remove(name).map_err(OpenError::io(format!("removing {name}")))?;
+    }
+    Ok(())
+}

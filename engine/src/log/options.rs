@@ -1,0 +1,97 @@
+//! How a log is opened.
+
+use std::path::Path;
+
+use chainring_format::align;
+use chainring_format::limits::{ORIGIN_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+use super::Log;
+use crate::disk::Environment;
+use crate::error::OpenError;
+
+/// A crash costs at most one scan of the last segment; this much is read in some 50 ms.
+const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Options of opening a log for appending. What a store was created with stays; segment size may differ from open to open.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub(super) segment_bytes: u64,
+    pub(super) origin: String,
+    pub(super) create: bool,
+    pub(super) accept_clock_jump: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { segment_bytes: SEGMENT_BYTES_DEFAULT, origin: String::new(), create: true, accept_clock_jump: false }
+    }
+}
+
+impl Options {
+    /// The defaults: segments of 64 MiB, created if absent, no origin.
+    #[must_use]
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Size of segments begun from now on, in bytes (64 KiB to 8 GiB); rounded up to whole blocks of the device.
+    #[must_use]
+    pub fn segment_bytes(mut self, segment_bytes: u64) -> Options {
+        self.segment_bytes = segment_bytes;
+        self
+    }
+
+    /// Name of a new log, up to 512 bytes; bound by its first hash. No personal data: it can never be erased.
+    #[must_use]
+    pub fn origin(mut self, origin: impl Into<String>) -> Options {
+        self.origin = origin.into();
+        self
+    }
+
+    /// Whether a store is made where there is none.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Believe the clock even if it jumps ahead by more than an hour while the log is open.
+    #[must_use]
+    pub fn accept_clock_jump(mut self, accept: bool) -> Options {
+        self.accept_clock_jump = accept;
+        self
+    }
+
+    /// Opens the log in a directory: creates it, recovers it, or refuses with a reason.
+    ///
+    /// # Errors
+    /// [`OpenError`]: locked by another writer, damaged, unsupported, or an error of the device. A refused store was not changed.
+    pub fn open(&self, directory: impl AsRef<Path>) -> Result<Log, OpenError> {
+        let directory = directory.as_ref();
+        Log::open_with(self, Environment::system(directory), directory)
+    }
+
+    /// As [`Options::open`], in another environment; the directory is only named in messages.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_in(&self, environment: Environment, directory: impl AsRef<Path>) -> Result<Log, OpenError> {
+        Log::open_with(self, environment, directory.as_ref())
+    }
+
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            let why = format!("segment size {} is not within {SEGMENT_BYTES_MIN}..={SEGMENT_BYTES_MAX} bytes", self.segment_bytes);
+            return Err(OpenError::InvalidOption { why });
+        }
+        if self.origin.len() > ORIGIN_BYTES_MAX {
+            return Err(OpenError::InvalidOption { why: format!("the origin is longer than {ORIGIN_BYTES_MAX} bytes") });
+        }
+        Ok(())
+    }
+
+    /// The segment size in whole blocks, with room for a header, one commit and the closing commit.
+    pub(super) fn segment_bytes_on(&self, block_bytes: u32) -> u64 {
+        align(self.segment_bytes, block_bytes.into()).max(4 * u64::from(block_bytes))
+    }
+}

@@ -1,0 +1,211 @@
+//! L6: asking about the past.
+//!
+//! Every read goes through a [`View`]: the log as of a position, an event, a version or an instant. A view is cheap to hold, sees nothing above
+//! the watermark of its moment, and never changes. Events are borrowed from the segments; nothing is copied, and every frame's checksums are
+//! verified when it is read. Absent on purpose: writing, and any order of answers that depends on when they were asked for.
+
+use std::ops::RangeInclusive;
+
+use chainring_format::metadata::Timestamp;
+use chainring_format::{EventId, Position, Version};
+
+use crate::error::ReadError;
+use crate::log::Store;
+use crate::segment::Catalog;
+use crate::sequencer::{Shared, StreamHead, name_rest};
+use crate::sync::{Arc, read};
+
+mod event;
+mod scan;
+mod stream;
+
+pub use event::EventRef;
+pub use scan::Events;
+pub use stream::{StreamEvents, StreamView};
+
+/// The moment a view shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// Everything durable now.
+    Latest,
+    /// Everything up to and with this position.
+    Position(Position),
+    /// Everything up to and with this event, also inside its batch.
+    Event(EventId),
+    /// The first events of every stream, up to this version.
+    Version(Version),
+    /// Everything recorded up to this instant, in nanoseconds since 1970.
+    RecordedAt(u64),
+    /// Every event that claims to have occurred up to this instant, whenever it was recorded. Events without a claimed time are left out.
+    OccurredAt(Timestamp),
+}
+
+/// What of the records below the limit a view leaves out.
+#[derive(Debug, Clone, Copy)]
+enum Filter {
+    None,
+    Version(u64),
+    OccurredAt(Timestamp),
+}
+
+/// The log as of a moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    /// Position after the last one in view.
+    limit: u64,
+    filter: Filter,
+}
+
+impl Store {
+    /// Everything durable now.
+    #[must_use]
+    pub fn latest(&self) -> View {
+        // The watermark first: the catalog then holds at least the segments below it.
+        let limit = self.shared.watermark();
+        View { shared: Arc::clone(&self.shared), catalog: self.shared.catalog(), limit, filter: Filter::None }
+    }
+
+    /// The log as of a moment.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an event that is not in the log.
+    pub fn at(&self, moment: AsOf) -> Result<View, ReadError> {
+        let mut view = self.latest();
+        match moment {
+            AsOf::Latest => {}
+            AsOf::Position(position) => view.limit = view.limit.min(position.0.saturating_add(1)),
+            AsOf::Event(id) => {
+                let position = self.locate(id).ok_or_else(|| ReadError::NotFound { what: format!("event {id}") })?;
+                view.limit = position.0 + 1;
+            }
+            AsOf::Version(version) => view.filter = Filter::Version(version.0),
+            AsOf::RecordedAt(time_ns) => view.limit = view.recorded_up_to(time_ns)?,
+            AsOf::OccurredAt(time) => view.filter = Filter::OccurredAt(time),
+        }
+        Ok(view)
+    }
+
+    /// Version of a stream now; 0 if it does not exist.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device, met on the way back from events that are not durable yet.
+    pub fn head(&self, stream: &str) -> Result<Version, ReadError> {
+        Ok(self.latest().stream(stream)?.map_or(Version(0), |stream| stream.version()))
+    }
+}
+
+impl View {
+    /// Position after the last one this view can show.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        Position(self.limit)
+    }
+
+    /// First position that was recorded after an instant. Recorded times never run backwards, so halving finds it.
+    fn recorded_up_to(&self, time_ns: u64) -> Result<u64, ReadError> {
+        let (mut low, mut high) = (0, self.limit);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.catalog.frame(middle)?.header.recorded_at_ns.get() <= time_ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// Whether an event below the limit is in view.
+    fn shows(&self, event: &EventRef<'_>) -> bool {
+        match self.filter {
+            Filter::None => true,
+            Filter::Version(version) => event.version().0 <= version,
+            Filter::OccurredAt(time) => event.occurred_at().is_some_and(|occurred_at| occurred_at <= time),
+        }
+    }
+
+    fn head_of(&self, name: &str) -> Option<StreamHead> {
+        let id = chainring_format::hash::stream_id(name);
+        let head = read(&self.shared.directory).streams.get(&id).copied();
+        head.filter(|head| head.name_rest == name_rest(name) && head.first_position < self.limit)
+    }
+
+    /// A stream, if it has an event in this view.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn stream(&self, name: &str) -> Result<Option<StreamView<'_>>, ReadError> {
+        match self.head_of(name) {
+            Some(head) => StreamView::new(self, head),
+            None => Ok(None),
+        }
+    }
+
+    /// All events in order of position.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        Events::new(self, 0, self.limit)
+    }
+
+    /// The events at these positions, in order.
+    #[must_use]
+    pub fn events_in(&self, positions: RangeInclusive<Position>) -> Events<'_> {
+        let (first, last) = (positions.start().0, positions.end().0);
+        Events::new(self, first, self.limit.min(last.saturating_add(1)))
+    }
+
+    /// The last `count` events, in order.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn last_events(&self, count: usize) -> Result<Vec<EventRef<'_>>, ReadError> {
+        let mut events = Vec::new();
+        let mut position = self.limit;
+        while position > 0 && events.len() < count {
+            position -= 1;
+            let event = self.record(position)?;
+            if event.is_event() && self.shows(&event) {
+                events.push(event);
+            }
+        }
+        events.reverse();
+        Ok(events)
+    }
+
+    /// Names of all streams in view with their versions, in order of first appearance.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn streams(&self) -> Result<Vec<(&str, Version)>, ReadError> {
+        let mut heads: Vec<StreamHead> = read(&self.shared.directory).streams.values().copied().collect();
+        heads.retain(|head| head.first_position < self.limit);
+        heads.sort_unstable_by_key(|head| head.first_position);
+        let mut streams = Vec::with_capacity(heads.len());
+        for head in heads {
+            if let Some(stream) = StreamView::new(self, head)? {
+                streams.push((stream.name()?, stream.version()));
+            }
+        }
+        Ok(streams)
+    }
+
+    /// The event at a position.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] if there is no event in view; damage, or an error of the device.
+    pub fn event(&self, position: Position) -> Result<EventRef<'_>, ReadError> {
+        let not_found = || ReadError::NotFound { what: format!("an event at position {position}") };
+        if position.0 >= self.limit {
+            return Err(not_found());
+        }
+        let event = self.record(position.0)?;
+        if event.is_event() && self.shows(&event) { Ok(event) } else { Err(not_found()) }
+    }
+
+    /// The record at a position below the limit, whatever it is.
+    fn record(&self, position: u64) -> Result<EventRef<'_>, ReadError> {
+        Ok(EventRef::new(self, position, self.catalog.frame(position)?))
+    }
+}

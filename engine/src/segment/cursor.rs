@@ -1,0 +1,123 @@
+//! Reading the commits of one segment, strictly: every checksum, every length, every padding byte (FORMAT.md section 4).
+//!
+//! Works on bytes in memory and knows no files. It never panics and never reads outside of what it was given.
+
+use chainring_format::checksum::Seed;
+use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
+use chainring_format::frame::FrameView;
+use chainring_format::segment::SegmentHeader;
+use chainring_format::{Mark, Violation, align};
+
+/// A place where the bytes are not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bad {
+    /// Offset in the file of the structure that is wrong.
+    pub offset: u64,
+    /// Frames of the same commit that stand before it and are valid by themselves.
+    pub frames_before: u64,
+    pub violation: Violation,
+}
+
+/// A frame and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placed<'a> {
+    pub offset: u64,
+    pub frame: FrameView<'a>,
+}
+
+/// A commit whose checksums and structure hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit<'a> {
+    pub trailer: CommitTrailer,
+    pub trailer_offset: u64,
+    /// Offset behind the commit.
+    pub end: u64,
+    pub frames: Vec<Placed<'a>>,
+}
+
+/// Walks the commits of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    seed: Seed,
+    block_bytes: u64,
+    /// Where commits must have ended.
+    limit: u64,
+    at: u64,
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts at the first commit. `bytes` is the file from its beginning, as far as it may be read.
+    pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Cursor<'a> {
+        let block_bytes = u64::from(header.block_bytes.get());
+        let limit = header.segment_bytes.get().min(bytes.len() as u64);
+        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes }
+    }
+
+    /// Offset of the next commit.
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// The bytes from an offset on; empty beyond the end.
+    fn from(&self, offset: u64) -> &'a [u8] {
+        self.bytes.get(offset as usize..self.limit as usize).unwrap_or_default()
+    }
+
+    /// What stands at the cursor.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::of(self.bytes.get(self.at as usize..).unwrap_or_default())
+    }
+
+    /// Reads the commit at the cursor and steps over it. On an error the cursor stays where it was.
+    pub(crate) fn next_commit(&mut self) -> Result<Commit<'a>, Bad> {
+        let mut frames = Vec::new();
+        let mut at = self.at;
+        let bad = |offset, frames: &Vec<Placed<'_>>, violation| Bad { offset, frames_before: frames.len() as u64, violation };
+        let trailer_offset = loop {
+            match Mark::of(self.from(at)) {
+                Mark::Frame(_) => match FrameView::parse(self.from(at), self.seed.mask(at)) {
+                    Ok(frame) => {
+                        frames.push(Placed { offset: at, frame });
+                        at += u64::from(frame.header.frame_bytes.get());
+                    }
+                    Err(violation) => return Err(bad(at, &frames, violation)),
+                },
+                Mark::Padding => {
+                    let trailer = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
+                    let padding = self.from(at);
+                    let padding = &padding[..padding.len().min((trailer - at) as usize)];
+                    if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
+                        let block = (at + wrong as u64) / self.block_bytes * self.block_bytes;
+                        return Err(bad(block, &frames, Violation { rule: "C1", why: "a padding byte is not FF" }));
+                    }
+                    break trailer;
+                }
+                Mark::Trailer if (at + TRAILER_BYTES as u64).is_multiple_of(self.block_bytes) => break at,
+                _ => return Err(bad(at, &frames, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
+            }
+        };
+        let trailer = CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset)
+            .map_err(|violation| bad(trailer_offset, &frames, violation))?;
+        let end = trailer_offset + TRAILER_BYTES as u64;
+        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != frames.len() {
+            return Err(bad(
+                trailer_offset,
+                &frames,
+                Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" },
+            ));
+        }
+        self.at = end;
+        Ok(Commit { trailer, trailer_offset, end, frames })
+    }
+
+    /// Valid trailers at block ends at or behind the cursor, wherever damage lies: evidence of what was durable.
+    pub(crate) fn trailers_behind(&self) -> impl Iterator<Item = CommitTrailer> + use<'a> {
+        let (seed, block, bytes) = (self.seed, self.block_bytes, self.bytes);
+        let first = self.at + block;
+        (first..=self.limit).step_by(block as usize).filter_map(move |end| {
+            let offset = end - TRAILER_BYTES as u64;
+            CommitTrailer::parse(bytes.get(offset as usize..end as usize)?, seed, offset).ok()
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! The memory image of the live segment: what one writer has placed, and any number of readers read in place.
+//!
+//! Invariants: bytes below `placed` never change again; bytes at or above it are touched by the writer alone; `placed` only grows.
+//! So a shared slice below `placed` and the writer's exclusive slice above it never overlap. What readers may *see* (the watermark) is
+//! decided above this room, by position.
+
+#![allow(unsafe_code)] // three blocks, each resting on the invariants above
+
+use std::io;
+
+use crate::sync::{Arc, AtomicUsize, Ordering};
+
+use memmap2::{MmapMut, MmapOptions};
+
+/// Memory as long as a segment, at the segment's own offsets. Pages are taken when they are first written.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Never used through `DerefMut` after construction; it owns the memory behind `start`.
+    _map: MmapMut,
+    start: *mut u8,
+    bytes: usize,
+    /// Release in [`ImageWriter::place`] pairs with Acquire in [`Image::read`].
+    placed: AtomicUsize,
+}
+
+// SAFETY: `start` points into `_map`, which lives as long as the image and is plain memory. Sharing is governed by the invariants in the
+// module documentation: readers below `placed`, the one writer (`ImageWriter` is not `Clone`) at or above it.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// The image of an empty segment of `bytes`, and its one writer.
+    pub(crate) fn new(bytes: usize) -> io::Result<ImageWriter> {
+        let mut map = MmapOptions::new().len(bytes).map_anon()?;
+        let start = map.as_mut_ptr();
+        let image = Arc::new(Image { _map: map, start, bytes, placed: AtomicUsize::new(0) });
+        Ok(ImageWriter { image, end: 0 })
+    }
+
+    /// Bytes that were placed.
+    pub(crate) fn placed(&self) -> &[u8] {
+        let placed = self.placed.load(Ordering::Acquire);
+        // SAFETY: `placed <= bytes` (asserted where it is stored), so the range lies in the mapping; bytes below `placed` were written before the
+        // Release store that this Acquire load has read, and are never written again.
+        unsafe { std::slice::from_raw_parts(self.start, placed) }
+    }
+}
+
+/// The one who writes an image.
+#[derive(Debug)]
+pub(crate) struct ImageWriter {
+    image: Arc<Image>,
+    /// Where the next bytes go; `placed` follows it.
+    end: usize,
+}
+
+impl ImageWriter {
+    pub(crate) fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
+    /// Offset of the next byte.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Lets `write` fill the next `count` bytes, then places them.
+    ///
+    /// # Panics
+    /// If the image has no such room; whoever places has counted before.
+    pub(crate) fn place(&mut self, count: usize, write: impl FnOnce(&mut [u8])) {
+        let end = self.end.checked_add(count).filter(|&end| end <= self.image.bytes).expect("the caller counted the room in the image");
+        // SAFETY: the range `self.end..end` lies in the mapping (checked above) and at or above `placed`, where only this writer touches it; there is
+        // one writer, and it is borrowed exclusively here.
+        let room = unsafe { std::slice::from_raw_parts_mut(self.image.start.add(self.end), count) };
+        write(room);
+        self.end = end;
+        self.image.placed.store(end, Ordering::Release);
+    }
+
+    /// Bytes that were placed, from `offset` on.
+    pub(crate) fn placed_from(&self, offset: usize) -> &[u8] {
+        &self.image.placed()[offset..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_see_what_was_placed_while_the_writer_goes_on() {
+        let mut writer = Image::new(1 << 20).unwrap();
+        let image = Arc::clone(writer.image());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for n in 0..(1 << 20) / 64 {
+                    writer.place(64, |room| room.fill(n as u8));
+                }
+            });
+            loop {
+                let placed = image.placed();
+                assert!(placed.chunks(64).enumerate().all(|(n, chunk)| chunk.len() == 64 && chunk.iter().all(|&b| b == n as u8)));
+                if placed.len() == 1 << 20 {
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "counted the room")]
+    fn overrunning_the_image_is_a_broken_promise() {
+        Image::new(4096).unwrap().place(4097, |_| {});
+    }
+}

@@ -1,0 +1,210 @@
+//! L2: one file of commits. Where its frames are, how they are read, placed, sealed and how its successor is prepared.
+//!
+//! Always: a segment's bytes below its end never change (but for erasure). Never: policy, heads, waiting.
+
+use std::io;
+
+use chainring_format::checksum::Seed;
+use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::footer::POSITION_STRIDE;
+use chainring_format::frame::FrameView;
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
+use chainring_format::{Mark, Violation, align};
+
+use crate::disk::{DiskFile, Region};
+use crate::error::{Fault, FaultKind, OpenError, ReadError};
+use crate::sync::{Arc, RwLock, read, write};
+
+pub(crate) mod cursor;
+mod image;
+mod place;
+mod prepare;
+mod tail;
+
+pub(crate) use cursor::{Bad, Commit, Cursor};
+pub(crate) use image::Image;
+pub(crate) use place::{SegmentWriter, lone_commit};
+pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
+pub(crate) use tail::{Tail, judge};
+
+/// Where the bytes of a segment are.
+#[derive(Debug)]
+enum Source {
+    /// On disk, immutable.
+    Sealed(Region),
+    /// In memory, growing.
+    Live(Arc<Image>),
+}
+
+/// One segment, as readers see it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub number: u64,
+    pub first_position: u64,
+    block_bytes: u64,
+    seed: Seed,
+    source: Source,
+    footer_bytes: u64,
+    /// File offset / 8 of every eighth frame.
+    offsets: RwLock<Vec<u32>>,
+}
+
+impl Segment {
+    /// A segment that is not written any more; `region` ends where its commits end.
+    pub(crate) fn sealed(header: &SegmentHeader, region: Region, footer_bytes: u64, offsets: Vec<u32>) -> Segment {
+        Segment::new(header, Source::Sealed(region), footer_bytes, offsets)
+    }
+
+    pub(crate) fn live(header: &SegmentHeader, image: Arc<Image>, offsets: Vec<u32>) -> Segment {
+        Segment::new(header, Source::Live(image), 0, offsets)
+    }
+
+    fn new(header: &SegmentHeader, source: Source, footer_bytes: u64, offsets: Vec<u32>) -> Segment {
+        Segment {
+            footer_bytes,
+            number: header.number.get(),
+            first_position: header.first_position.get(),
+            block_bytes: header.block_bytes.get().into(),
+            seed: Seed::new(&header.salt),
+            source,
+            offsets: RwLock::new(offsets),
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        file_name(self.number)
+    }
+
+    /// Bytes of header, commits and footer.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.bytes().len() as u64 + self.footer_bytes
+    }
+
+    /// The bytes that may be read: all of a sealed segment's, what was placed of the live one's.
+    fn bytes(&self) -> &[u8] {
+        match &self.source {
+            Source::Sealed(region) => region,
+            Source::Live(image) => image.placed(),
+        }
+    }
+
+    /// Called by the writer when it places the frame at `position`.
+    fn note_offset(&self, position: u64, offset: u64) {
+        if (position - self.first_position).is_multiple_of(POSITION_STRIDE) {
+            write(&self.offsets).push(offset_entry(offset));
+        }
+    }
+
+    pub(crate) fn offsets(&self) -> Vec<u32> {
+        read(&self.offsets).clone()
+    }
+
+    /// File offset of the frame at `position`, which this segment holds.
+    pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
+        let ahead = position - self.first_position;
+        let entry = read(&self.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
+        let mut offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
+        for _ in 0..ahead % POSITION_STRIDE {
+            offset = self.next_frame(offset, position)?;
+        }
+        Ok(offset)
+    }
+
+    /// File offset of the frame behind the one at `offset`.
+    pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
+        let bytes = self.bytes();
+        let mut at = offset;
+        loop {
+            at = match Mark::of(bytes.get(at as usize..).unwrap_or_default()) {
+                Mark::Frame(count) => at + u64::from(count),
+                Mark::Padding => align(at + TRAILER_BYTES as u64, self.block_bytes),
+                Mark::Trailer => at + TRAILER_BYTES as u64,
+                Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),
+            };
+            if matches!(Mark::of(bytes.get(at as usize..).unwrap_or_default()), Mark::Frame(_)) {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// The frame at this offset, its checksums verified.
+    pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
+        let bytes = self.bytes().get(offset as usize..).unwrap_or_default();
+        FrameView::parse(bytes, self.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
+    }
+
+    fn damaged(&self, offset: u64, position: u64, violation: Violation) -> ReadError {
+        ReadError::Damaged(Fault::new(FaultKind::Corrupt, self.name(), offset, violation).at_position(position))
+    }
+}
+
+const NO_FRAME: Violation = Violation { rule: "C1", why: "no frame where the position table says" };
+
+/// An offset as the position table stores it.
+pub(crate) fn offset_entry(offset: u64) -> u32 {
+    u32::try_from(offset / 8).expect("SEGMENT_BYTES_MAX keeps offsets in 32 bits of 8 bytes")
+}
+
+/// All segments of a store at some moment, in order. Cheap to hold; a view keeps one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Catalog {
+    segments: Vec<Arc<Segment>>,
+}
+
+impl Catalog {
+    pub(crate) fn push(&mut self, segment: Arc<Segment>) {
+        debug_assert!(
+            self.segments.last().is_none_or(|last| last.number < segment.number && last.first_position <= segment.first_position)
+        );
+        self.segments.push(segment);
+    }
+
+    /// Puts a segment in the place of the last one: the same commits, read from elsewhere.
+    pub(crate) fn replace_last(&mut self, segment: Arc<Segment>) {
+        let last = self.segments.last_mut().expect("a store has a segment");
+        debug_assert_eq!(last.number, segment.number);
+        *last = segment;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(crate) fn segment(&self, index: usize) -> &Arc<Segment> {
+        &self.segments[index]
+    }
+
+    /// Index of the segment that holds `position`, if it was written.
+    pub(crate) fn index_of(&self, position: u64) -> usize {
+        self.segments.partition_point(|segment| segment.first_position <= position) - 1
+    }
+
+    /// The frame at a position below everything that was placed.
+    pub(crate) fn frame(&self, position: u64) -> Result<FrameView<'_>, ReadError> {
+        let segment = self.segment(self.index_of(position));
+        segment.frame(segment.locate(position)?, position)
+    }
+}
+
+/// Reads and checks the header of a segment file; `bytes` is as much of the file's beginning as there is.
+pub(crate) fn read_header(bytes: &[u8], number: u64) -> Result<SegmentHeader, OpenError> {
+    let fault = |violation| OpenError::Damaged(Fault::new(FaultKind::Corrupt, file_name(number), 0, violation));
+    let header = SegmentHeader::parse(bytes).map_err(|violation| match violation.rule {
+        "S5" => OpenError::Unsupported { what: format!("{}: {}", file_name(number), violation.why) },
+        _ => fault(violation),
+    })?;
+    if header.number.get() != number {
+        return Err(fault(Violation { rule: "S6", why: "the header has the number of another segment" }));
+    }
+    Ok(header)
+}
+
+/// Reads a whole segment file, or its first `bytes`, into `buffer`. A file that is shorter gives what it has.
+pub(crate) fn read_file(file: &dyn DiskFile, bytes: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let bytes = file.bytes()?.min(bytes);
+    buffer.clear();
+    buffer.resize(usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
+    file.read_exact_at(buffer, 0)
+}
+
+const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && TRAILER_BYTES.is_multiple_of(8), "frames stay 8-byte aligned");

@@ -1,0 +1,121 @@
+//! Placing frames and trailers into the image of the live segment, and writing commits from it as they lie.
+
+use std::io;
+
+use chainring_format::align;
+use chainring_format::checksum::Seed;
+use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
+use chainring_format::frame::FrameFields;
+use chainring_format::segment::SegmentHeader;
+use zerocopy::IntoBytes;
+
+use super::Segment;
+use super::image::{Image, ImageWriter};
+use crate::disk::DiskFile;
+use crate::sync::Arc;
+
+/// The one who appends to the live segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
+    seed: Seed,
+    image: ImageWriter,
+    segment: Arc<Segment>,
+    /// Where the commit under construction starts.
+    commit_start: u64,
+    /// Bytes below this were handed to the file.
+    written_end: u64,
+}
+
+impl SegmentWriter {
+    /// Continues a segment whose first bytes, up to a commit's end, are `existing`.
+    pub(crate) fn new(file: Arc<dyn DiskFile>, header: SegmentHeader, existing: &[u8], offsets: Vec<u32>) -> io::Result<SegmentWriter> {
+        let mut image = Image::new(header.segment_bytes.get() as usize)?;
+        image.place(existing.len(), |room| room.copy_from_slice(existing));
+        let end = existing.len() as u64;
+        assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");
+        let segment = Arc::new(Segment::live(&header, Arc::clone(image.image()), offsets));
+        Ok(SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, written_end: end })
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// Offset behind everything placed; at a commit's end, the segment's end.
+    pub(crate) fn end(&self) -> u64 {
+        self.image.end() as u64
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    fn block(&self) -> u64 {
+        self.header.block_bytes.get().into()
+    }
+
+    /// Whether the commit under construction can take this many bytes of frames more. One block is always kept for the closing commit.
+    pub(crate) fn has_room(&self, frames_bytes: u64) -> bool {
+        align(self.end() + frames_bytes + TRAILER_BYTES as u64, self.block()) + self.block() <= self.header.segment_bytes.get()
+    }
+
+    /// Places the frame of the record at `position`.
+    pub(crate) fn place_frame(&mut self, position: u64, fields: &FrameFields<'_>) {
+        let offset = self.end();
+        let mask = self.seed.mask(offset);
+        self.image.place(fields.frame_bytes() as usize, |room| fields.encode(room, mask));
+        self.segment.note_offset(position, offset);
+    }
+
+    /// Closes the commit under construction: padding, then its trailer in the last bytes of its last block.
+    ///
+    /// `trailer` lacks what only this place knows: length, checksum and magic.
+    pub(crate) fn place_trailer(&mut self, mut trailer: CommitTrailer) {
+        let end = align(self.end() + TRAILER_BYTES as u64, self.block());
+        let offset = end - TRAILER_BYTES as u64;
+        self.image.place((offset - self.end()) as usize, |room| room.fill(PADDING_BYTE));
+        trailer.commit_bytes = (end - self.commit_start).into();
+        let trailer = trailer.sealed(self.seed, offset);
+        self.image.place(TRAILER_BYTES, |room| room.copy_from_slice(trailer.as_bytes()));
+        self.commit_start = end;
+    }
+
+    /// Hands all closed commits to the file. An error is final: nothing is known about what was written.
+    pub(crate) fn write(&mut self) -> io::Result<()> {
+        let bytes = &self.image.placed_from(self.written_end as usize)[..(self.commit_start - self.written_end) as usize];
+        if !bytes.is_empty() {
+            // pwrite(segment, commits, written_end)
+            self.file.write_all_at(bytes, self.written_end)?;
+            self.written_end = self.commit_start;
+        }
+        Ok(())
+    }
+
+    /// Makes everything that was handed over durable. An error is final.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        // fdatasync(segment)
+        self.file.sync_data()
+    }
+}
+
+/// Bytes of the one commit that exists before its segment does: a single frame at position 0 behind this header.
+pub(crate) fn lone_commit(header: &SegmentHeader, fields: &FrameFields<'_>, mut trailer: CommitTrailer) -> Vec<u8> {
+    let (seed, start) = (Seed::new(&header.salt), u64::from(header.block_bytes.get()));
+    let mut bytes = vec![0; fields.frame_bytes() as usize];
+    fields.encode(&mut bytes, seed.mask(start));
+    let commit_bytes = align((bytes.len() + TRAILER_BYTES) as u64, start);
+    bytes.resize(commit_bytes as usize - TRAILER_BYTES, PADDING_BYTE);
+    trailer.commit_bytes = commit_bytes.into();
+    bytes.extend_from_slice(trailer.sealed(seed, start + bytes.len() as u64).as_bytes());
+    bytes
+}

@@ -1,0 +1,83 @@
+//! What stands behind the last valid commit of a store: nothing, a footer, a torn write, or damage (FORMAT.md section 9).
+
+use chainring_format::checksum::Seed;
+use chainring_format::limits::SECTOR_BYTES;
+use chainring_format::segment::SegmentHeader;
+use chainring_format::{Mark, align, footer};
+
+use super::cursor::{Bad, Cursor};
+
+/// The verdict on the tail of the last segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Nothing but zeros, or the end of the file.
+    Empty,
+    /// A valid footer of that many bytes.
+    Footer(u64),
+    /// A torn write: this many bytes, up to the last one that is not zero, were never acknowledged as far as the store can tell.
+    Torn { cut_bytes: u64, bad: Bad },
+    /// Fully written or acknowledged data that is not valid any more.
+    Damaged(Bad),
+}
+
+/// Judges what stands at the cursor, where [`Cursor::next_commit`] gave `bad`.
+///
+/// `bytes` is the whole file, `next_position` that behind the last valid commit, `watermark` the highest one found in valid evidence so far.
+pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, bad: Bad, next_position: u64, watermark: u64) -> Tail {
+    let end = cursor.offset();
+    let tail = bytes.get(end as usize..).unwrap_or_default();
+    let used = used_bytes(tail);
+    if used == 0 {
+        return Tail::Empty;
+    }
+    if cursor.mark() == Mark::Footer {
+        if let Ok(footer) = footer::parse(tail, Seed::new(&header.salt), end) {
+            if used_bytes(&tail[footer.footer_bytes.get() as usize..]) == 0 {
+                return Tail::Footer(footer.footer_bytes.get());
+            }
+        }
+    }
+    let watermark = cursor.trailers_behind().map(|trailer| trailer.watermark.get()).fold(watermark, u64::max);
+    if watermark > next_position {
+        return Tail::Damaged(bad);
+    }
+    let region = align(used as u64, u64::from(header.block_bytes.get())) as usize;
+    let cut_short = tail.len() < region;
+    let zero_sector = tail[..region.min(tail.len())].chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));
+    if cut_short || zero_sector { Tail::Torn { cut_bytes: used as u64, bad } } else { Tail::Damaged(bad) }
+}
+
+/// Bytes up to the last one that is not zero.
+pub(crate) fn used_bytes(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    // Reserved space is mostly whole blocks of zeros; comparing slices is as fast as memory.
+    while end > 0 {
+        let start = (end - 1) / ZEROS.len() * ZEROS.len();
+        if bytes[start..end] != ZEROS[..end - start] {
+            return start + bytes[start..end].iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
+        }
+        end = start;
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::used_bytes;
+
+    #[test]
+    fn used_bytes_end_at_the_last_byte_that_is_not_zero() {
+        for length in [0, 1, 4095, 4096, 4097, 10_000] {
+            let mut bytes = vec![0; length];
+            assert_eq!(used_bytes(&bytes), 0);
+            for at in [0, length / 2, length.saturating_sub(1)] {
+                if at < length {
+                    bytes[at] = 1;
+                    assert_eq!(used_bytes(&bytes), at + 1, "length {length}");
+                    bytes[at] = 0;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! From the files of a store to the state the sequencer and the readers start from (FORMAT.md section 9).
+//!
+//! [`recover`] reads every commit and rebuilds heads and ids; it refuses what may have been acknowledged and is damaged, and it never writes.
+//! [`begin`] makes the result writable: it goes on in a segment that was closed in order, and starts a new one after everything else.
+
+use std::path::Path;
+
+use chainring_format::commit::CommitTrailer;
+use chainring_format::frame::{FrameFields, GenesisBody, KIND_GENESIS, back_distance, genesis_origin, slot_crc};
+use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
+use chainring_format::limits::{BLOCK_BYTES_MAX, BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::segment::{SegmentHeader, file_name, number_of};
+use chainring_format::{EventId, Link, SUITE, StreamId, Violation};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::core::{Core, CoreOptions, segment_salt};
+use super::heads::{Buckets, Directory};
+use super::{Shared, name_rest};
+use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, Region};
+use crate::error::{Fault, FaultKind, OpenError};
+use crate::segment::{
+    Bad, Catalog, Commit, Cursor, NewSegment, Predecessor, Reserved, Segment, SegmentWriter, Tail, judge, lone_commit, offset_entry,
+    read_file, read_header, reserved_bytes,
+};
+use crate::sync::Arc;
+
+/// Everything the log says about itself, as far as it holds.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub catalog: Catalog,
+    pub directory: Directory,
+    pub buckets: Buckets,
+    pub log_id: Link,
+    pub origin: String,
+    pub next_position: u64,
+    pub commit_digest: Hash,
+    pub time_ns: u64,
+    pub epoch: u64,
+    /// Highest watermark found in valid evidence.
+    pub watermark: u64,
+    /// The last commit says that the log was closed, and nothing follows it.
+    pub closed: bool,
+    pub tail: Tail,
+    last: LastSegment,
+}
+
+/// The last segment of a store.
+#[derive(Debug)]
+struct LastSegment {
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
+    end: u64,
+    offsets: Vec<u32>,
+}
+
+impl Recovered {
+    /// Whether this version may append (rule S5).
+    pub(crate) fn check_writable(&self) -> Result<(), OpenError> {
+        if self.last.header.may_write() {
+            return Ok(());
+        }
+        Err(OpenError::Unsupported { what: "it may be read, but appending needs a newer format version".into() })
+    }
+
+    /// The fault that recovery would cut off, for reports.
+    pub(crate) fn torn(&self) -> Option<(Fault, u64)> {
+        match self.tail {
+            Tail::Torn { cut_bytes, bad } => {
+                let name = file_name(self.last.header.number.get());
+                Some((
+                    Fault::new(FaultKind::Torn, name, self.last.end, Violation { rule: "R", ..bad.violation })
+                        .at_position(self.next_position),
+                    cut_bytes,
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Numbers of the segments in a directory, in order.
+pub(crate) fn segment_numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, OpenError> {
+    let names = match disk.list() {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(OpenError::io(format!("listing {}", directory.display()))(error)),
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        return Err(OpenError::NotAStore { directory: directory.to_owned() });
+    }
+    match (1..).zip(&numbers).find(|(expected, number)| expected != *number) {
+        None => Ok(numbers),
+        Some((missing, _)) => Err(OpenError::Damaged(Fault::new(
+            FaultKind::Missing,
+            file_name(missing),
+            0,
+            Violation { rule: "L1", why: "a segment is missing" },
+        ))),
+    }
+}
+
+/// Opens a segment file and reads its header.
+pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
+    let name = file_name(number);
+    let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
+    let mut bytes = Vec::new();
+    read_file(&*file, BLOCK_BYTES_MAX.into(), &mut bytes).map_err(OpenError::io(format!("reading {name}")))?;
+    let header = read_header(&bytes, number)?;
+    Ok((file, header))
+}
+
+/// Reads a store. With [`Access::Write`] the last segment is read from the device, not from a cache that may hold what never got there.
+pub(crate) fn recover(disk: &dyn Disk, directory: &Path, access: Access) -> Result<Recovered, OpenError> {
+    let numbers = segment_numbers(disk, directory)?;
+    let mut scan = Scan::new();
+    let mut buffer = Vec::new();
+    let mut opened = open_segment(disk, numbers[0], if numbers.len() == 1 { access } else { Access::Read })?;
+    for (index, &number) in numbers.iter().enumerate() {
+        let (file, header) = opened;
+        scan.check_lineage(&header)?;
+        let Some(&successor) = numbers.get(index + 1) else {
+            return scan.last_segment(file, header, access, buffer);
+        };
+        opened = open_segment(disk, successor, if index + 2 == numbers.len() { access } else { Access::Read })?;
+        scan.sealed_segment(number, &*file, &header, &opened.1, &mut buffer)?;
+    }
+    unreachable!("the last segment returns")
+}
+
+/// State while reading a store from its beginning.
+struct Scan {
+    catalog: Catalog,
+    directory: Directory,
+    buckets: Buckets,
+    log_id: Option<Link>,
+    origin: String,
+    next_position: u64,
+    commit_digest: Hash,
+    time_ns: u64,
+    epoch: u64,
+    watermark: u64,
+    /// The last trailer's watermark; trailers never state less.
+    stated_watermark: u64,
+    closed: bool,
+    /// What the last segment read ended with, as its successor must name it.
+    last_end: u64,
+}
+
+impl Scan {
+    fn new() -> Scan {
+        Scan {
+            catalog: Catalog::default(),
+            directory: Directory::default(),
+            buckets: Buckets::new(),
+            log_id: None,
+            origin: String::new(),
+            next_position: 0,
+            commit_digest: [0; 32],
+            time_ns: 0,
+            epoch: 0,
+            watermark: 0,
+            stated_watermark: 0,
+            closed: false,
+            last_end: 0,
+        }
+    }
+
+    /// Whether a header continues what was read before it (rule S6). Heads roots are left to verification.
+    fn check_lineage(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
+        let first = header.number.get() == 1;
+        let continues = header.first_position.get() == self.next_position
+            && header.epoch.get() >= self.epoch
+            && header.prev_end_offset.get() == self.last_end
+            && header.prev_commit_digest == self.commit_digest
+            && self.log_id.is_none_or(|log_id| header.log_id == log_id.0)
+            && (!first || (header.prev_footer_bytes.get(), header.prev_cut_bytes.get(), header.prev_heads_root) == (0, 0, [0; 32]));
+        if !continues {
+            let violation = Violation { rule: "S6", why: "the header does not continue the segment before it" };
+            return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(header.number.get()), 0, violation)));
+        }
+        self.epoch = header.epoch.get();
+        self.log_id = Some(Link(header.log_id));
+        // Rotation is a barrier: what lies before this segment was durable before it existed.
+        self.watermark = self.watermark.max(header.first_position.get());
+        Ok(())
+    }
+
+    /// Reads a segment whose successor names its end: every byte up to there must be valid.
+    fn sealed_segment(
+        &mut self,
+        number: u64,
+        file: &dyn DiskFile,
+        header: &SegmentHeader,
+        successor: &SegmentHeader,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), OpenError> {
+        let name = file_name(number);
+        let end = successor.prev_end_offset.get();
+        let file_bytes = file.bytes().map_err(OpenError::io(format!("reading {name}")))?;
+        let named = end.checked_add(successor.prev_footer_bytes.get());
+        if named.is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
+            let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
+            return Err(OpenError::Damaged(Fault::new(FaultKind::Missing, name, file_bytes, violation)));
+        }
+        read_file(file, end, buffer).map_err(OpenError::io(format!("reading {name}")))?;
+        let mut cursor = Cursor::new(buffer, header);
+        let mut offsets = Vec::new();
+        while cursor.offset() < end {
+            let commit = cursor.next_commit().map_err(|bad| self.damaged(&name, bad))?;
+            self.take_in(&name, header, &commit, &mut offsets)?;
+        }
+        let region = file.region(end as usize).map_err(OpenError::io(format!("mapping {name}")))?;
+        self.catalog.push(Arc::new(Segment::sealed(header, region, successor.prev_footer_bytes.get(), offsets)));
+        self.last_end = end;
+        Ok(())
+    }
+
+    /// Reads the last segment up to where its commits end, and judges what stands behind them.
+    fn last_segment(
+        mut self,
+        file: Arc<dyn DiskFile>,
+        header: SegmentHeader,
+        access: Access,
+        mut buffer: Vec<u8>,
+    ) -> Result<Recovered, OpenError> {
+        let name = file_name(header.number.get());
+        if access == Access::Write {
+            file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
+        }
+        read_file(&*file, reserved_bytes(header.segment_bytes.get()), &mut buffer).map_err(OpenError::io(format!("reading {name}")))?;
+        let mut cursor = Cursor::new(&buffer, &header);
+        let mut offsets = Vec::new();
+        let bad = loop {
+            match cursor.next_commit() {
+                Ok(commit) => self.take_in(&name, &header, &commit, &mut offsets)?,
+                Err(bad) => break bad,
+            }
+        };
+        let end = cursor.offset();
+        let tail = judge(&buffer, &header, &cursor, bad, self.next_position, self.watermark);
+        if let Tail::Damaged(bad) = tail {
+            return Err(self.damaged(&name, bad));
+        }
+        let Some(log_id) = self.log_id.filter(|_| self.next_position > 0) else {
+            // The genesis commit is on stable storage before the first segment gets its name.
+            return Err(self.damaged(&name, bad));
+        };
+        let footer_bytes = if let Tail::Footer(footer_bytes) = tail { footer_bytes } else { 0 };
+        // Held in memory, not mapped: a writer may be at work on this file.
+        buffer.truncate(end as usize);
+        buffer.shrink_to_fit();
+        self.catalog.push(Arc::new(Segment::sealed(&header, Region::Memory(buffer), footer_bytes, offsets.clone())));
+        Ok(Recovered {
+            catalog: self.catalog,
+            directory: self.directory,
+            buckets: self.buckets,
+            log_id,
+            origin: self.origin,
+            next_position: self.next_position,
+            commit_digest: self.commit_digest,
+            time_ns: self.time_ns,
+            epoch: self.epoch,
+            watermark: self.watermark,
+            closed: self.closed && tail == Tail::Empty,
+            tail,
+            last: LastSegment { file, header, end, offsets },
+        })
+    }
+
+    /// Takes in a commit whose checksums hold: it must continue the log (rules C5, C6 as far as stated, H1 and H2 as far as heads show).
+    fn take_in(&mut self, name: &str, header: &SegmentHeader, commit: &Commit<'_>, offsets: &mut Vec<u32>) -> Result<(), OpenError> {
+        let trailer = &commit.trailer;
+        let tampered = |offset, violation| OpenError::Damaged(Fault::new(FaultKind::Tampered, name.to_owned(), offset, violation));
+        let continues = trailer.first_position.get() == self.next_position
+            && trailer.previous_digest == self.commit_digest
+            && trailer.watermark.get() >= self.stated_watermark
+            && trailer.time_ns.get() >= self.time_ns
+            && trailer.epoch.get() >= self.epoch;
+        if !continues {
+            return Err(tampered(commit.trailer_offset, Violation { rule: "C5", why: "the commit does not continue the one before it" }));
+        }
+        for placed in &commit.frames {
+            let position = self.next_position;
+            let frame = &placed.frame;
+            if (position - header.first_position.get()).is_multiple_of(chainring_format::footer::POSITION_STRIDE) {
+                offsets.push(offset_entry(placed.offset));
+            }
+            if position == 0 || !frame.is_event() {
+                frame.check(position).map_err(|violation| tampered(placed.offset, violation))?;
+                if frame.link().0 != header.log_id {
+                    return Err(tampered(placed.offset, Violation { rule: "S6", why: "the header has the id of another log" }));
+                }
+                self.origin = genesis_origin(frame.body().unwrap_or_default()).to_owned();
+            }
+            self.directory.advance(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
+            self.buckets.advance(frame.bucket(), position, frame.link());
+            self.time_ns = self.time_ns.max(frame.header.recorded_at_ns.get());
+            self.next_position += 1;
+        }
+        self.commit_digest = trailer.digest;
+        self.epoch = trailer.epoch.get();
+        self.stated_watermark = trailer.watermark.get();
+        self.watermark = self.watermark.max(self.stated_watermark);
+        self.closed = trailer.closed();
+        Ok(())
+    }
+
+    fn damaged(&self, name: &str, bad: Bad) -> OpenError {
+        OpenError::Damaged(
+            Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation).at_position(self.next_position + bad.frames_before),
+        )
+    }
+}
+
+/// The first commit of every store: the genesis record. Returns the bytes behind the header block, built in a throw-away segment image.
+fn genesis(environment: &Environment, seed: &[u8; 32], origin: &str) -> (u64, Link, Vec<u8>, Hash) {
+    let created_at_ns = environment.clock.realtime_ns();
+    let mut body = GenesisBody::new_zeroed();
+    body.nonce = *blake3::keyed_hash(seed, b"genesis nonce").as_bytes();
+    body.created_at_ns = created_at_ns.into();
+    body.bucket_count = u32::from(BUCKET_COUNT).into();
+    body.suite = u16::from(SUITE).into();
+    body.origin_bytes = (origin.len() as u16).into();
+    let body = [body.as_bytes(), origin.as_bytes()].concat();
+    let digest = hash::event_digest(&EventContent {
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        batch_id: EventId::default(),
+        batch_index: 0,
+        batch_count: 0,
+        body_commit: &hash::body_commit(&[0; 16], &body),
+        metadata: &[],
+    });
+    let link = hash::link(&hash::leaf(&LeafFields {
+        kind: KIND_GENESIS,
+        bucket: ENGINE_LANE,
+        version: 0,
+        recorded_at_ns: created_at_ns,
+        digest: &digest,
+        prev_bucket: &[0; 32],
+        prev_stream: &[0; 32],
+    }));
+    let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
+    (created_at_ns, link, body, commit_digest)
+}
+
+/// Makes a new store: the first segment with the genesis record in it, one rename.
+pub(crate) fn create(environment: &Environment, options: &CoreOptions, seed: &[u8; 32], origin: &str) -> Result<(), OpenError> {
+    let io = |doing: &'static str| OpenError::io(doing);
+    let (created_at_ns, link, body, commit_digest) = genesis(environment, seed, origin);
+    let segment = NewSegment {
+        number: 1,
+        segment_bytes: options.segment_bytes,
+        block_bytes: options.block_bytes,
+        epoch: 1,
+        first_position: 0,
+        created_at_ns,
+        salt: segment_salt(seed, 1),
+        log_id: link.0,
+        predecessor: None,
+    };
+    let header = segment.header();
+    let reserved = Reserved::new(&*environment.disk, 1, options.segment_bytes).map_err(io("reserving the first segment"))?;
+    let fields = FrameFields {
+        kind: KIND_GENESIS,
+        version: 0,
+        recorded_at_ns: created_at_ns,
+        bucket_back: back_distance(0, None),
+        stream_back: back_distance(0, None),
+        batch_index: 0,
+        batch_count: 0,
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        link,
+        name: "",
+        metadata: &[],
+        body: &body,
+        salt: None,
+        slot_crc: slot_crc(&body, None),
+    };
+    let mut trailer = CommitTrailer::new_zeroed();
+    trailer.count = 1.into();
+    trailer.time_ns = created_at_ns.into();
+    trailer.epoch = 1.into();
+    trailer.digest = commit_digest;
+    let commit = lone_commit(&header, &fields, trailer);
+    reserved.publish(&*environment.disk, &header, &commit).map_err(io("creating the first segment"))?;
+    Ok(())
+}
+
+/// Makes a recovered store writable. Nothing before this has changed a byte.
+///
+/// A store that was just `created` keeps its first segment and its first epoch.
+pub(crate) fn begin(
+    mut recovered: Recovered,
+    created: bool,
+    environment: Environment,
+    options: CoreOptions,
+    seed: [u8; 32],
+    lock: Box<dyn DirectoryLock>,
+) -> Result<(Core, Shared), OpenError> {
+    let epoch = if created { recovered.epoch } else { recovered.epoch + 1 };
+    let LastSegment { file, header, end, offsets } = recovered.last;
+    let in_place = (created || recovered.closed) && header.block_bytes.get() == options.block_bytes;
+    let writer = if in_place {
+        let name = file_name(header.number.get());
+        let resume = || {
+            file.reserve(reserved_bytes(header.segment_bytes.get()))?;
+            file.sync_all()?;
+            let mut existing = vec![0; end as usize];
+            file.read_exact_at(&mut existing, 0)?;
+            SegmentWriter::new(file, header, &existing, offsets)
+        };
+        let writer = resume().map_err(OpenError::io(format!("continuing {name}")))?;
+        recovered.catalog.replace_last(Arc::clone(writer.segment()));
+        writer
+    } else {
+        let (footer_bytes, cut_bytes) = match recovered.tail {
+            Tail::Footer(footer_bytes) => (footer_bytes, 0),
+            Tail::Torn { cut_bytes, .. } => (0, cut_bytes),
+            Tail::Empty | Tail::Damaged(_) => (0, 0),
+        };
+        let number = header.number.get() + 1;
+        let predecessor = Predecessor {
+            end_offset: end,
+            footer_bytes,
+            cut_bytes,
+            commit_digest: recovered.commit_digest,
+            heads_root: recovered.buckets.root(recovered.log_id),
+        };
+        let next = NewSegment {
+            number,
+            segment_bytes: options.segment_bytes,
+            block_bytes: options.block_bytes,
+            epoch,
+            first_position: recovered.next_position,
+            created_at_ns: recovered.time_ns,
+            salt: segment_salt(&seed, number),
+            log_id: recovered.log_id.0,
+            predecessor: Some(predecessor),
+        }
+        .header();
+        // The predecessor was synced before it was read (`recover`), so what the new header calls its end is on stable storage.
+        let begin = || {
+            let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
+            let (file, bytes) = reserved.publish(&*environment.disk, &next, &[])?;
+            SegmentWriter::new(file, next, &bytes, Vec::new())
+        };
+        let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
+        // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.
+        let _ = file.set_bytes(end + footer_bytes + cut_bytes);
+        recovered.catalog.push(Arc::clone(writer.segment()));
+        writer
+    };
+    let core = Core {
+        environment,
+        options,
+        seed,
+        epoch,
+        log_id: recovered.log_id,
+        writer,
+        buckets: recovered.buckets,
+        next_position: recovered.next_position,
+        commit_digest: recovered.commit_digest,
+        links: Vec::new(),
+        time_ns: recovered.time_ns,
+        clock_read: None,
+        watermark: recovered.next_position,
+        unsynced_since_ns: None,
+        is_closed: recovered.closed,
+        lock: Some(lock),
+    };
+    Ok((core, Shared::new(recovered.catalog, recovered.directory, recovered.next_position)))
+}
+
+impl Directory {
+    /// Takes in a record that was found in the log.
+    fn advance(&mut self, position: u64, frame: &chainring_format::frame::FrameView<'_>) -> Result<(), Violation> {
+        if !frame.is_event() {
+            return Ok(());
+        }
+        if self.ids.insert(frame.event_id(), position).is_some() {
+            return Err(Violation { rule: "H2", why: "the event id occurs twice" });
+        }
+        let version = frame.header.version.get();
+        let link = frame.link();
+        let head = self.streams.entry(frame.stream_id()).or_insert_with(|| super::StreamHead {
+            version: 0,
+            position,
+            link,
+            first_position: position,
+            name_rest: frame.name().map_or([0; 16], name_rest),
+        });
+        if head.version.checked_add(1) != Some(version) {
+            return Err(Violation { rule: "H1", why: "the version does not continue the stream" });
+        }
+        (head.version, head.position, head.link) = (version, position, link);
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! Putting the segments' findings together, in order: chains across segments, ids, lineage, footers.
+
+use std::collections::{HashMap, HashSet};
+
+use chainring_format::checksum::Seed;
+use chainring_format::footer::{self, BucketHead, FooterContent};
+use chainring_format::frame::back_distance;
+use chainring_format::hash::{Hash, name_commit};
+use chainring_format::limits::ENGINE_LANE;
+use chainring_format::segment::file_name;
+use chainring_format::{EventId, Link, StreamId, Violation};
+
+use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd};
+use crate::error::{Fault, FaultKind};
+use crate::sequencer::Buckets;
+
+/// Damage in a footer is named by the sector it lies in.
+const FOOTER_PLACE_BYTES: u64 = 512;
+
+/// Where the log stands after the segments merged so far.
+#[derive(Debug)]
+pub(super) struct Merge {
+    streams: HashMap<StreamId, (StreamEnd, u64)>,
+    names: Vec<String>,
+    buckets: Buckets,
+    ids: HashSet<EventId>,
+    log_id: Option<Link>,
+    next_position: u64,
+    end: u64,
+    commit_digest: Hash,
+    time_ns: u64,
+    watermark: u64,
+    epoch: u64,
+    pub bytes: u64,
+}
+
+impl Merge {
+    pub(super) fn new() -> Merge {
+        Merge {
+            streams: HashMap::new(),
+            names: Vec::new(),
+            buckets: Buckets::new(),
+            ids: HashSet::new(),
+            log_id: None,
+            next_position: 0,
+            end: 0,
+            commit_digest: [0; 32],
+            time_ns: 0,
+            watermark: 0,
+            epoch: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Records verified so far.
+    pub(super) fn records(&self) -> u64 {
+        self.next_position
+    }
+
+    /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
+    pub(super) fn take_in(&mut self, found: SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
+        let name = file_name(found.header.number.get());
+        let place = |finding: Finding| {
+            let mut fault = Fault::new(finding.kind, name.clone(), finding.offset, finding.violation);
+            fault.position = finding.position.map(chainring_format::Position);
+            fault
+        };
+        self.lineage(&found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
+
+        // The first fault in file order may be the segment's own or one that only its predecessors show.
+        let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.offset);
+        let across = self.chains(&found, own).or_else(|| self.unique(&found, own));
+        let first = match (across, found.finding) {
+            (Some(across), _) => Some(across),
+            (None, own) => own,
+        };
+        if let Some(finding) = first {
+            self.next_position = finding.position.unwrap_or(found.next_position).min(found.next_position);
+            self.bytes += finding.offset;
+            let mut fault = place(finding);
+            fault.stream = finding.stream.and_then(|id| self.name_of(id, &found));
+            return Err(fault);
+        }
+        self.advance(&found);
+        self.footer(&found).map_err(place)?;
+        Ok(PreviousEnd { heads_root: self.buckets.root(self.log_id.unwrap_or_default()) })
+    }
+
+    /// Rule S6.
+    fn lineage(&mut self, found: &SegmentFindings, previous: Option<&PreviousEnd>) -> Result<(), &'static str> {
+        let header = &found.header;
+        let log_id = *self.log_id.get_or_insert(Link(header.log_id));
+        if header.log_id != log_id.0 {
+            return Err("the header has the id of another log");
+        }
+        if header.first_position.get() != self.next_position {
+            return Err("the header's first position does not continue the segment before it");
+        }
+        if header.epoch.get() < self.epoch {
+            return Err("the epoch runs backwards");
+        }
+        let stated = (header.prev_end_offset.get(), header.prev_commit_digest, header.prev_heads_root);
+        let expected = previous.map_or((0, [0; 32], [0; 32]), |previous| (self.end, self.commit_digest, previous.heads_root));
+        if stated.0 != expected.0 {
+            return Err("the header names another end of the segment before it");
+        }
+        if stated.1 != expected.1 {
+            return Err("the header names another last commit of the segment before it");
+        }
+        if stated.2 != expected.2 {
+            return Err("the header names other heads at the end of the segment before it");
+        }
+        if previous.is_none() && (header.prev_footer_bytes.get(), header.prev_cut_bytes.get()) != (0, 0) {
+            return Err("the first segment names a predecessor");
+        }
+        if previous.is_some() && header.created_at_ns.get() != self.time_ns {
+            return Err("the header's time is not that of the last record before it");
+        }
+        Ok(())
+    }
+
+    /// What hangs on earlier segments, up to the offset of the segment's own finding.
+    fn chains(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        if let Some((digest, offset)) = found.first_commit {
+            if digest != self.commit_digest && offset < own {
+                let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
+                // Frames before this trailer may still be wrong; they come first.
+                return self.chains_of_records(found, offset).or(Some(tampered(offset, None, violation)));
+            }
+        }
+        self.chains_of_records(found, own)
+    }
+
+    fn chains_of_records(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        if let Some((recorded_at_ns, position, offset)) = found.first_recorded {
+            if recorded_at_ns < self.time_ns && offset < own {
+                return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
+            }
+        }
+        let wrong = found
+            .deferred
+            .iter()
+            .take_while(|deferred| deferred.offset < own)
+            .find_map(|deferred| Some((deferred, self.record(deferred).err()?)));
+        wrong.map(|(deferred, why)| Finding {
+            kind: FaultKind::Tampered,
+            offset: deferred.offset,
+            position: Some(deferred.position),
+            stream: deferred.kind_is_event.then_some(deferred.stream_id),
+            violation: Violation { rule: "H1", why },
+        })
+    }
+
+    fn record(&self, deferred: &Deferred) -> Result<(), &'static str> {
+        let log_id = self.log_id.unwrap_or_default();
+        let bucket_before = deferred.bucket_before.or_else(|| self.buckets.get(deferred.bucket).map(|head| (head.position, head.link)));
+        let bucket_back = back_distance(deferred.position, bucket_before.map(|(position, _)| position));
+        if bucket_back != deferred.bucket_back {
+            return Err("the distance to the bucket's previous record is wrong");
+        }
+        if deferred.bucket == ENGINE_LANE {
+            // Engine records: both predecessors are the engine's previous record; the genesis record has none.
+            let before = bucket_before.map_or([0; 32], |(_, link)| link.0);
+            let is_right = deferred.stream_back == deferred.bucket_back && deferred.expected_link(&before, &before) == deferred.link;
+            let is_log_id = deferred.position != 0 || deferred.link == log_id;
+            return if is_right && is_log_id { Ok(()) } else { Err("the link does not follow from the record and its predecessors") };
+        }
+        let prev_bucket = bucket_before.map_or(log_id, |(_, link)| link).0;
+        let prev_stream = match (deferred.stream_before, self.streams.get(&deferred.stream_id)) {
+            (Some(link), _) => link.0,
+            (None, Some((stream, _))) => {
+                if deferred.version != stream.version + 1 {
+                    return Err("the version does not continue the stream");
+                }
+                if deferred.stream_back != back_distance(deferred.position, Some(stream.position)) {
+                    return Err("the distance to the stream's previous event is wrong");
+                }
+                stream.link.0
+            }
+            (None, None) => {
+                if deferred.version != 1 || deferred.stream_back != 0 {
+                    return Err("the version does not continue the stream");
+                }
+                name_commit(&log_id, deferred.name.as_deref().unwrap_or_default())
+            }
+        };
+        if deferred.expected_link(&prev_bucket, &prev_stream) == deferred.link {
+            Ok(())
+        } else {
+            Err("the link does not follow from the record and its predecessors")
+        }
+    }
+
+    /// Rule H2.
+    fn unique(&mut self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        let violation = Violation { rule: "H2", why: "the event id occurs twice" };
+        let twice = found.ids.iter().take_while(|(_, _, offset)| *offset < own).find(|(id, _, _)| !self.ids.insert(*id));
+        twice.map(|&(_, position, offset)| tampered(offset, Some(position), violation))
+    }
+
+    fn advance(&mut self, found: &SegmentFindings) {
+        for deferred in &found.deferred {
+            if let (Some(name), false) = (&deferred.name, self.streams.contains_key(&deferred.stream_id)) {
+                let end = StreamEnd { version: 0, position: deferred.position, link: deferred.link };
+                self.streams.insert(deferred.stream_id, (end, self.names.len() as u64));
+                self.names.push(name.clone());
+            }
+        }
+        for (id, end) in &found.streams {
+            let name = self.streams.get(id).map_or(u64::MAX, |(_, name)| *name);
+            self.streams.insert(*id, (*end, name));
+        }
+        for (bucket, end) in &found.buckets {
+            self.buckets.add(*bucket, end.count, end.position, end.link);
+        }
+        self.next_position = found.next_position;
+        self.end = found.end;
+        self.commit_digest = found.commit_digest;
+        self.time_ns = found.time_ns;
+        self.watermark = self.watermark.max(found.watermark);
+        self.epoch = found.epoch;
+        self.bytes += found.end + found.footer.len() as u64;
+    }
+
+    /// Rule T1: a footer is compared with the one right footer, byte for byte.
+    fn footer(&self, found: &SegmentFindings) -> Result<(), Finding> {
+        if found.footer.is_empty() {
+            return Ok(());
+        }
+        let heads: Vec<BucketHead> = self.buckets.list();
+        let content = FooterContent {
+            end_offset: found.end,
+            next_position: found.next_position,
+            commit_digest: &found.commit_digest,
+            heads: &heads,
+            offsets: &found.offsets,
+        };
+        let seed = Seed::new(&found.header.salt);
+        let right = footer::encode(&content, seed);
+        let Some(wrong) = right.iter().zip(&found.footer).position(|(a, b)| a != b).or((right.len() != found.footer.len()).then_some(0))
+        else {
+            return Ok(());
+        };
+        let kind = if footer::parse(&found.footer, seed, found.end).is_ok() { FaultKind::Tampered } else { FaultKind::Corrupt };
+        let offset = ((found.end + wrong as u64) / FOOTER_PLACE_BYTES * FOOTER_PLACE_BYTES).max(found.end);
+        let violation = Violation { rule: "T1", why: "the footer is not what its segment gives" };
+        Err(Finding { kind, offset, position: None, stream: None, violation })
+    }
+
+    fn name_of(&self, id: StreamId, found: &SegmentFindings) -> Option<String> {
+        let known = self.streams.get(&id).and_then(|(_, name)| self.names.get(*name as usize)).cloned();
+        known.or_else(|| found.deferred.iter().find(|deferred| deferred.stream_id == id)?.name.clone())
+    }
+}
+
+/// What the next header must say of the segment before it.
+#[derive(Debug)]
+pub(super) struct PreviousEnd {
+    pub heads_root: Hash,
+}
+
+fn tampered(offset: u64, position: Option<u64>, violation: Violation) -> Finding {
+    Finding { kind: FaultKind::Tampered, offset, position, stream: None, violation }
+}

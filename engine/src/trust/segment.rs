@@ -1,0 +1,334 @@
+//! Verifying one segment by itself: everything that its own bytes can show. What hangs on earlier segments is deferred to the merge.
+
+use std::collections::HashMap;
+
+use chainring_format::footer::POSITION_STRIDE;
+use chainring_format::frame::{FrameView, back_distance};
+use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
+use chainring_format::segment::SegmentHeader;
+use chainring_format::{EventId, Link, StreamId, Violation};
+
+use crate::error::FaultKind;
+use crate::segment::{Bad, Commit, Cursor, Tail, judge, offset_entry};
+
+/// Something wrong at a place of the segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finding {
+    pub kind: FaultKind,
+    pub offset: u64,
+    /// Position of the record, for frames.
+    pub position: Option<u64>,
+    pub stream: Option<StreamId>,
+    pub violation: Violation,
+}
+
+/// A record whose predecessor in its bucket or stream lies in an earlier segment.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub offset: u64,
+    pub position: u64,
+    pub kind_is_event: bool,
+    pub kind: u8,
+    pub bucket: u16,
+    pub stream_id: StreamId,
+    pub version: u64,
+    pub recorded_at_ns: u64,
+    pub digest: Hash,
+    pub link: Link,
+    pub bucket_back: u32,
+    pub stream_back: u32,
+    /// Full hash of the name in a stream's first event.
+    pub name: Option<String>,
+    pub bucket_before: Option<(u64, Link)>,
+    pub stream_before: Option<Link>,
+}
+
+/// Where a stream stands at the end of what was verified.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamEnd {
+    pub version: u64,
+    pub position: u64,
+    pub link: Link,
+}
+
+/// Where a bucket stands at the end of a segment, counted from the segment's start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BucketEnd {
+    pub count: u64,
+    pub position: u64,
+    pub link: Link,
+}
+
+/// What a segment shows by itself.
+#[derive(Debug)]
+pub(super) struct SegmentFindings {
+    pub header: SegmentHeader,
+    /// First thing wrong, in file order.
+    pub finding: Option<Finding>,
+    pub deferred: Vec<Deferred>,
+    pub streams: HashMap<StreamId, StreamEnd>,
+    pub buckets: HashMap<u16, BucketEnd>,
+    /// Every event id with position and offset.
+    pub ids: Vec<(EventId, u64, u64)>,
+    pub offsets: Vec<u32>,
+    pub end: u64,
+    pub next_position: u64,
+    /// previous_digest of the first commit, and the offset of its trailer.
+    pub first_commit: Option<(Hash, u64)>,
+    pub commit_digest: Hash,
+    pub first_recorded: Option<(u64, u64, u64)>,
+    pub time_ns: u64,
+    pub watermark: u64,
+    pub epoch: u64,
+    pub closed: bool,
+    /// Bytes from the end on, as far as a footer may reach.
+    pub footer: Vec<u8>,
+}
+
+struct Walk<'a> {
+    bytes: &'a [u8],
+    found: SegmentFindings,
+}
+
+/// Verifies a segment. `end` is what the successor's header names; `None` in the last segment. `footer_bytes` likewise.
+pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+    let found = SegmentFindings {
+        header,
+        finding: None,
+        deferred: Vec::new(),
+        streams: HashMap::new(),
+        buckets: HashMap::new(),
+        ids: Vec::new(),
+        offsets: Vec::new(),
+        end: header.block_bytes.get().into(),
+        next_position: header.first_position.get(),
+        first_commit: None,
+        commit_digest: header.prev_commit_digest,
+        first_recorded: None,
+        time_ns: header.created_at_ns.get(),
+        watermark: 0,
+        epoch: header.epoch.get(),
+        closed: false,
+        footer: Vec::new(),
+    };
+    let mut walk = Walk { bytes, found };
+    walk.run(named_end);
+    walk.found
+}
+
+impl<'a> Walk<'a> {
+    fn run(&mut self, named_end: Option<(u64, u64)>) {
+        let bytes = self.bytes;
+        let readable = named_end.map_or(bytes, |(end, _)| bytes.get(..end as usize).unwrap_or(bytes));
+        let mut cursor = Cursor::new(readable, &self.found.header);
+        while named_end.is_none_or(|(end, _)| cursor.offset() < end) {
+            match cursor.next_commit() {
+                Ok(commit) => {
+                    if let Err(finding) = self.commit(&commit) {
+                        self.found.finding = Some(finding);
+                        return;
+                    }
+                    self.found.end = commit.end;
+                }
+                Err(bad) => {
+                    self.found.finding = self.at_the_end(&cursor, bad, named_end);
+                    return;
+                }
+            }
+        }
+        if let Some((end, footer_bytes)) = named_end {
+            let footer = bytes.get(end as usize..).unwrap_or_default();
+            self.found.footer = footer[..footer.len().min(footer_bytes as usize)].to_vec();
+        }
+    }
+
+    /// The walk cannot go on: damage, or the tail of the last segment.
+    fn at_the_end(&mut self, cursor: &Cursor<'_>, bad: Bad, named_end: Option<(u64, u64)>) -> Option<Finding> {
+        let position = self.found.next_position + bad.frames_before;
+        let stream = self.stream_at(bad.offset);
+        let corrupt =
+            Some(Finding { kind: FaultKind::Corrupt, offset: bad.offset, position: Some(position), stream, violation: bad.violation });
+        if named_end.is_some() {
+            return corrupt;
+        }
+        let watermark = self.found.watermark.max(self.found.header.first_position.get());
+        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
+            Tail::Empty => None,
+            Tail::Footer(footer_bytes) => {
+                self.found.footer = self.bytes[cursor.offset() as usize..][..footer_bytes as usize].to_vec();
+                None
+            }
+            Tail::Torn { .. } => {
+                let violation = Violation { rule: "R", why: "a torn write behind the last commit; opening for writing cuts it off" };
+                Some(Finding {
+                    kind: FaultKind::Torn,
+                    offset: cursor.offset(),
+                    position: Some(self.found.next_position),
+                    stream: None,
+                    violation,
+                })
+            }
+            Tail::Damaged(_) => corrupt,
+        }
+    }
+
+    /// Stream of a damaged frame, if its header can still be trusted to name it.
+    fn stream_at(&self, offset: u64) -> Option<StreamId> {
+        let frame = FrameView::peek(self.bytes.get(offset as usize..)?)?;
+        let id = frame.stream_id();
+        // A header that no longer matches its checksum may name anything; only a stream that is known is worth naming.
+        (frame.is_event() && (self.found.streams.contains_key(&id) || self.found.deferred.iter().any(|deferred| deferred.stream_id == id))
+            || frame.name().is_some())
+        .then_some(id)
+    }
+
+    /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
+        let mut batch: Option<(EventId, u32, u32)> = None;
+        for placed in &commit.frames {
+            let position = self.found.next_position;
+            let finding = |violation| Finding {
+                kind: FaultKind::Tampered,
+                offset: placed.offset,
+                position: Some(position),
+                stream: placed.frame.is_event().then(|| placed.frame.stream_id()),
+                violation,
+            };
+            placed.frame.check(position).map_err(finding)?;
+            batch = follow_batch(batch, &placed.frame).map_err(finding)?;
+            let batch_id = batch.map_or(EventId::default(), |(id, _, _)| id);
+            self.record(placed.offset, &placed.frame, batch_id).map_err(finding)?;
+            if batch.is_some_and(|(_, index, count)| index + 1 == count) {
+                batch = None;
+            }
+        }
+        let trailer = &commit.trailer;
+        let finding =
+            |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_offset, position: None, stream: None, violation };
+        if batch.is_some() {
+            return Err(finding(Violation { rule: "B1", why: "a batch does not end in its commit" }));
+        }
+        let found = &mut self.found;
+        let c5 = |why| Err(finding(Violation { rule: "C5", why }));
+        if trailer.next_position() != found.next_position {
+            return c5("the commit's first position does not continue the one before it");
+        }
+        if trailer.watermark.get() < found.watermark || trailer.epoch.get() < found.epoch {
+            return c5("watermark or epoch runs backwards");
+        }
+        if trailer.time_ns.get() != found.time_ns {
+            return c5("the commit's time is not that of its last record");
+        }
+        let links = commit.frames.iter().map(|placed| placed.frame.link()).collect::<Vec<_>>();
+        let mut hasher =
+            CommitHasher::new(&trailer.previous_digest, trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
+        if hasher.links(&links).finish() != trailer.digest {
+            return Err(finding(Violation { rule: "C6", why: "the commit digest differs" }));
+        }
+        match found.first_commit {
+            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_offset)),
+            Some(_) if trailer.previous_digest != found.commit_digest => {
+                return Err(finding(Violation { rule: "C6", why: "the commit does not follow the digest before it" }));
+            }
+            Some(_) => {}
+        }
+        found.commit_digest = trailer.digest;
+        (found.watermark, found.epoch, found.closed) = (trailer.watermark.get(), trailer.epoch.get(), trailer.closed());
+        Ok(())
+    }
+
+    /// Recomputes a record's digest and, where both predecessors lie in this segment, its link.
+    fn record(&mut self, offset: u64, frame: &FrameView<'_>, batch_id: EventId) -> Result<(), Violation> {
+        let found = &mut self.found;
+        let header = frame.header;
+        let position = found.next_position;
+        let h1 = |why| Err(Violation { rule: "H1", why });
+        let recorded_at_ns = header.recorded_at_ns.get();
+        if position > found.header.first_position.get() && recorded_at_ns < found.time_ns {
+            return h1("recorded time runs backwards");
+        }
+        let bucket = frame.bucket();
+        let bucket_before = found.buckets.get(&bucket).map(|end| (end.position, end.link));
+        let stream_before = found.streams.get(&frame.stream_id()).copied().filter(|_| frame.is_event());
+        let digest = frame.digest(batch_id);
+        match (bucket_before, stream_before) {
+            (Some((bucket_position, bucket_link)), Some(stream)) => {
+                if header.version.get() != stream.version + 1 {
+                    return h1("the version does not continue the stream");
+                }
+                let backs = (back_distance(position, Some(bucket_position)), back_distance(position, Some(stream.position)));
+                if backs != (header.bucket_back.get(), header.stream_back.get()) {
+                    return h1("a back distance is wrong");
+                }
+                if frame.expected_link(&digest, &bucket_link.0, &stream.link.0) != frame.link() {
+                    return h1("the link does not follow from the record and its predecessors");
+                }
+            }
+            (bucket_before, stream_before) => {
+                if stream_before.is_some_and(|stream| header.version.get() != stream.version + 1) {
+                    return h1("the version does not continue the stream");
+                }
+                if stream_before.is_some_and(|stream| header.stream_back.get() != back_distance(position, Some(stream.position))) {
+                    return h1("a back distance is wrong");
+                }
+                found.deferred.push(Deferred {
+                    offset,
+                    position,
+                    kind_is_event: frame.is_event(),
+                    kind: header.kind,
+                    bucket,
+                    stream_id: frame.stream_id(),
+                    version: header.version.get(),
+                    recorded_at_ns,
+                    digest,
+                    link: frame.link(),
+                    bucket_back: header.bucket_back.get(),
+                    stream_back: header.stream_back.get(),
+                    name: frame.name().map(str::to_owned),
+                    bucket_before,
+                    stream_before: stream_before.map(|stream| stream.link),
+                });
+            }
+        }
+        if frame.is_event() {
+            found.ids.push((frame.event_id(), position, offset));
+            found.streams.insert(frame.stream_id(), StreamEnd { version: header.version.get(), position, link: frame.link() });
+        }
+        let end = found.buckets.entry(bucket).or_insert(BucketEnd { count: 0, position, link: frame.link() });
+        *end = BucketEnd { count: end.count + 1, position, link: frame.link() };
+        found.first_recorded.get_or_insert((recorded_at_ns, position, offset));
+        if (position - found.header.first_position.get()).is_multiple_of(POSITION_STRIDE) {
+            found.offsets.push(offset_entry(offset));
+        }
+        found.time_ns = recorded_at_ns;
+        found.next_position += 1;
+        Ok(())
+    }
+}
+
+impl Deferred {
+    /// The link this record should have behind these predecessors.
+    pub(super) fn expected_link(&self, prev_bucket: &Hash, prev_stream: &Hash) -> Link {
+        let fields = LeafFields {
+            kind: self.kind,
+            bucket: self.bucket,
+            version: self.version,
+            recorded_at_ns: self.recorded_at_ns,
+            digest: &self.digest,
+            prev_bucket,
+            prev_stream,
+        };
+        link(&leaf(&fields))
+    }
+}
+
+/// Rule B1: the frame continues the batch under way, or begins one, or stands alone.
+fn follow_batch(batch: Option<(EventId, u32, u32)>, frame: &FrameView<'_>) -> Result<Option<(EventId, u32, u32)>, Violation> {
+    let (index, count) = (frame.header.batch_index.get(), frame.header.batch_count.get());
+    match batch {
+        Some((id, last, whole)) if count == whole && index == last + 1 => Ok(Some((id, index, count))),
+        Some(_) => Err(Violation { rule: "B1", why: "the batch before it is not complete" }),
+        None if index != 0 => Err(Violation { rule: "B1", why: "the batch does not begin with its first event" }),
+        None => Ok((count > 0).then_some((frame.event_id(), 0, count))),
+    }
+}

@@ -1,0 +1,202 @@
+//! Verifying a whole store, a segment per thread (FORMAT.md section 10).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::{Position, Violation};
+
+use super::merge::{Merge, PreviousEnd};
+use super::segment::{SegmentFindings, examine};
+use crate::disk::{Access, DiskFile, Environment};
+use crate::error::{Fault, FaultKind, OpenError};
+use crate::segment::{read_file, reserved_bytes};
+use crate::sequencer::{open_segment, segment_numbers};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// How a store is verified.
+#[derive(Default)]
+pub struct VerifyOptions<'a> {
+    /// Threads that hash; 0 = one for every core.
+    pub threads: usize,
+    /// Called now and then with the bytes done and the bytes in all.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+}
+
+impl std::fmt::Debug for VerifyOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerifyOptions").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+/// What verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Records verified: events and the engine's own.
+    pub records: u64,
+    /// Events verified.
+    pub events: u64,
+    /// Bytes verified: headers, commits, footers.
+    pub bytes: u64,
+    /// Position of the last record for which everything up to it holds.
+    pub verified_to: Option<Position>,
+    /// The first thing wrong, in file order.
+    pub fault: Option<Fault>,
+}
+
+impl VerifyReport {
+    /// Whether everything holds.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.fault.is_none()
+    }
+}
+
+type Opened = (Arc<dyn DiskFile>, SegmentHeader);
+
+/// Verifies the store in a directory: every checksum, link, digest, commit, and the lineage of its segments. Never writes, takes no lock.
+///
+/// # Errors
+/// [`OpenError::NotAStore`], [`OpenError::Unsupported`], and errors of the device; what is wrong with the store is in the report.
+pub fn verify(directory: impl AsRef<Path>, options: &VerifyOptions<'_>) -> Result<VerifyReport, OpenError> {
+    let directory = directory.as_ref();
+    verify_in(&Environment::system(directory), directory, options)
+}
+
+/// As [`verify`], in another environment; the directory is only named in messages.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOptions<'_>) -> Result<VerifyReport, OpenError> {
+    let disk = &*environment.disk;
+    // Step 1. A gap hides everything behind it, but what lies before it is verified all the same.
+    let (numbers, mut outlying) = match segment_numbers(disk, directory) {
+        Ok(numbers) => (numbers, None),
+        Err(OpenError::Damaged(fault)) => {
+            let missing = chainring_format::segment::number_of(&fault.segment).unwrap_or(1);
+            ((1..missing).collect(), Some(fault))
+        }
+        Err(error) => return Err(error),
+    };
+    // Step 2.
+    let mut segments = Vec::with_capacity(numbers.len());
+    for &number in &numbers {
+        match open_segment(disk, number, Access::Read) {
+            Ok(opened) => segments.push(opened),
+            Err(OpenError::Damaged(fault)) => {
+                outlying = Some(fault);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let merged = run(&segments, outlying.is_none(), options)?;
+    let (merge, fault) = merged;
+    let records = merge.records();
+    let fault = fault.or(outlying);
+    Ok(VerifyReport {
+        records,
+        events: records.saturating_sub(1),
+        bytes: merge.bytes,
+        verified_to: records.checked_sub(1).map(Position),
+        fault,
+    })
+}
+
+/// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
+fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Result<(Merge, Option<Fault>), OpenError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, segments.len().max(1));
+    let (next, stop, done) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
+    let total: u64 = segments.iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
+    let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, Failure>)>(1);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let sender = sender.clone();
+            let (next, stop, done) = (&next, &stop, &done);
+            scope.spawn(move || {
+                let mut buffer = Vec::new();
+                // Relaxed: the counter hands out work and the flag saves some; nothing is published through them.
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((file, header)) = segments.get(index) else { break };
+                    let successor = segments.get(index + 1).map(|(_, header)| header);
+                    let is_last = is_whole && successor.is_none();
+                    let found = examine_file(&**file, header, successor, is_last, &mut buffer);
+                    let bytes = done.fetch_add(buffer.len() as u64, Ordering::Relaxed) + buffer.len() as u64;
+                    if let Some(progress) = options.progress {
+                        progress(bytes, total);
+                    }
+                    if sender.send((index, found)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let merged = merge_in_order(receiver.iter());
+        stop.store(true, Ordering::Relaxed);
+        // Whoever still wants to send finds nobody listening, and ends.
+        drop(receiver);
+        merged
+    })
+}
+
+fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, Failure>)>) -> Result<(Merge, Option<Fault>), OpenError> {
+    let mut merge = Merge::new();
+    let mut waiting = BTreeMap::new();
+    let mut previous: Option<PreviousEnd> = None;
+    let mut index = 0;
+    for (number, result) in results {
+        waiting.insert(number, result);
+        while let Some(result) = waiting.remove(&index) {
+            index += 1;
+            match result {
+                Ok(found) => match merge.take_in(found, previous.as_ref()) {
+                    Ok(end) => previous = Some(end),
+                    Err(fault) => return Ok((merge, Some(fault))),
+                },
+                Err(Failure::Missing(fault)) => return Ok((merge, Some(fault))),
+                Err(Failure::Io(error)) => return Err(error),
+            }
+        }
+    }
+    Ok((merge, None))
+}
+
+/// Why a segment could not be examined.
+enum Failure {
+    Missing(Fault),
+    Io(OpenError),
+}
+
+fn examine_file(
+    file: &dyn DiskFile,
+    header: &SegmentHeader,
+    successor: Option<&SegmentHeader>,
+    is_last: bool,
+    buffer: &mut Vec<u8>,
+) -> Result<SegmentFindings, Failure> {
+    let name = file_name(header.number.get());
+    let io = |source| Failure::Io(OpenError::Io { doing: format!("reading {name}"), source });
+    let named_end = successor.map(|successor| (successor.prev_end_offset.get(), successor.prev_footer_bytes.get()));
+    let wanted = match named_end {
+        Some((end, footer_bytes)) => {
+            let file_bytes = file.bytes().map_err(io)?;
+            if end.checked_add(footer_bytes).is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
+                let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
+                return Err(Failure::Missing(Fault::new(FaultKind::Missing, name, file_bytes, violation)));
+            }
+            end + footer_bytes
+        }
+        None => reserved_bytes(header.segment_bytes.get()),
+    };
+    read_file(file, wanted, buffer).map_err(io)?;
+    let mut found = examine(buffer, *header, named_end);
+    if !is_last && successor.is_none() {
+        // The next header cannot be read, so where this segment ends is not known, and its tail cannot be judged.
+        found.finding = None;
+    }
+    Ok(found)
+}
