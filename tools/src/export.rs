@@ -35,10 +35,10 @@ pub(crate) fn run(path: &Path, args: &Export, out: &mut Out) -> Answer {
         bar.finish_and_clear();
         return Ok(true);
     };
-    let Some(stream) = view.stream(name) else {
+    let Some(stream) = view.stream(name)? else {
         return Err(Failure::No(format!("there is no stream {name:?}")));
     };
-    let inside = stream.forward(Version(1)).filter(|event| event.as_ref().map_or(true, |event| range.contains(&event.position())));
+    let inside = stream.forward(Version(1))?.filter(|event| event.as_ref().map_or(true, |event| range.contains(&event.position())));
     write_all(inside, out, |_| {})?;
     Ok(true)
 }

@@ -13,6 +13,7 @@ mod output;
 mod rawjson;
 mod show;
 mod state;
+mod store;
 mod time;
 mod verify;
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::Style;
-use chainring::{AppendError, Fault, FaultKind, OpenError, ReadError};
+use chainring::{AppendError, OpenError, ReadError};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Something that is bad news.
@@ -69,6 +69,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
         match error {
             OpenError::Damaged(_) => Failure::No(error.to_string()),
+            OpenError::InvalidOption { .. } => Failure::Usage(error.to_string()),
             _ => Failure::Cannot(error.to_string()),
         }
     }
@@ -76,7 +77,10 @@ impl From<OpenError> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
-        Failure::No(error.to_string())
+        match error {
+            ReadError::Io { .. } => Failure::Cannot(error.to_string()),
+            _ => Failure::No(error.to_string()),
+        }
     }
 }
 
@@ -84,29 +88,6 @@ impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Failure {
         Failure::Cannot(error.to_string())
     }
-}
-
-/// The name of a kind of damage, the same for people and programs.
-pub(crate) fn fault_name(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::Corrupt => "corrupt",
-        FaultKind::Tampered => "tampered",
-        FaultKind::Torn => "torn",
-        FaultKind::Missing => "missing",
-        FaultKind::RollbackSuspected => "rollback-suspected",
-    }
-}
-
-/// Where a fault is, in one line.
-pub(crate) fn fault_place(fault: &Fault) -> String {
-    let mut place = format!("{} at byte {}", fault.segment, fault.offset);
-    if let Some(position) = fault.position {
-        place += &format!(", position {position}");
-    }
-    if let Some(stream) = &fault.stream {
-        place += &format!(", stream {stream}");
-    }
-    place
 }
 
 /// The standard output.

@@ -19,13 +19,8 @@ const DATA_CHARS_SHOWN: usize = 60;
 pub(crate) fn streams(path: &Path, args: &Streams, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = store.latest();
-    let mut found = Vec::new();
-    for stream in view.streams() {
-        let (name, version) = stream?;
-        if name.starts_with(&args.prefix) {
-            found.push((name, version));
-        }
-    }
+    let mut found = view.streams()?;
+    found.retain(|(name, _)| name.starts_with(&args.prefix));
     found.sort_unstable();
     let width = found.iter().map(|(_, version)| grouped(version.0).len()).max().unwrap_or(0);
     for (name, version) in found {
@@ -34,7 +29,7 @@ pub(crate) fn streams(path: &Path, args: &Streams, out: &mut Out) -> Answer {
         } else {
             let version = format!("{:>width$}", grouped(version.0));
             let version = out.paint(DIM, &version).into_owned();
-            writeln!(out, "{version}  {}", printable(&name))?;
+            writeln!(out, "{version}  {}", printable(name))?;
         }
     }
     out.flush()?;
@@ -45,7 +40,7 @@ pub(crate) fn streams(path: &Path, args: &Streams, out: &mut Out) -> Answer {
 pub(crate) fn cat(path: &Path, args: &Cat, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = store.latest();
-    let Some(stream) = view.stream(&args.stream) else {
+    let Some(stream) = view.stream(&args.stream)? else {
         return Err(Failure::No(format!("there is no stream {:?}", args.stream)));
     };
     let limit = args.limit.unwrap_or(usize::MAX);
@@ -54,7 +49,7 @@ pub(crate) fn cat(path: &Path, args: &Cat, out: &mut Out) -> Answer {
         let older = stream.backward().skip_while(|event| event.as_ref().is_ok_and(|event| event.version().0 > from));
         older.take(limit).try_for_each(|event| show(&event?, false, out))?;
     } else {
-        stream.forward(Version(args.from.unwrap_or(1).max(1))).take(limit).try_for_each(|event| show(&event?, false, out))?;
+        stream.forward(Version(args.from.unwrap_or(1).max(1)))?.take(limit).try_for_each(|event| show(&event?, false, out))?;
     }
     out.flush()?;
     Ok(true)
@@ -64,9 +59,7 @@ pub(crate) fn cat(path: &Path, args: &Cat, out: &mut Out) -> Answer {
 pub(crate) fn tail(path: &Path, args: &Tail, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = store.latest();
-    let mut last = view.events_backward().take(args.count).collect::<Result<Vec<_>, _>>()?;
-    last.reverse();
-    last.iter().try_for_each(|event| show(event, true, out))?;
+    view.last_events(args.count)?.iter().try_for_each(|event| show(event, true, out))?;
     out.flush()?;
     Ok(true)
 }
@@ -131,12 +124,11 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             "events": stats.events,
             "streams": stats.streams,
             "bytes": stats.bytes,
-            "bytes_reserved": stats.bytes_reserved,
             "bytes_per_event": bytes_per_event,
             "heads": stats.streams,
             "format_version": stats.format_version,
             "write_path": stats.write_path,
-            "next_position": stats.next_position.0,
+            "next_position": stats.records,
             "epoch": stats.epoch,
             "origin": stats.origin,
             "log_id": stats.log_id.to_string(),
@@ -148,10 +140,9 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             ("streams", grouped(stats.streams)),
             ("segments", grouped(stats.segments)),
             ("bytes", format!("{} ({bytes_per_event:.1} an event)", sized(stats.bytes))),
-            ("reserved", sized(stats.bytes_reserved)),
             ("epoch", stats.epoch.to_string()),
             ("format", stats.format_version.to_string()),
-            ("write path", stats.write_path.clone()),
+            ("write path", stats.write_path.to_owned()),
             ("log id", stats.log_id.to_string()),
         ];
         if !stats.origin.is_empty() {

@@ -29,9 +29,9 @@ pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
 
 fn one(view: &View, name: &str, format: Format, out: &mut Out) -> Answer {
     let mut fold = Fold::default();
-    let stream = view.stream(name);
+    let stream = view.stream(name)?;
     if let Some(stream) = &stream {
-        for event in stream.forward(Version(1)) {
+        for event in stream.forward(Version(1))? {
             apply(&mut fold, &event?)?;
         }
     }

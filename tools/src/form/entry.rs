@@ -187,7 +187,7 @@ impl LineReader {
         }
         let body = line.raw(Field::Data).unwrap_or_default().as_bytes();
         let claim = claim(line.raw(Field::ExpectedVersion));
-        let event = Event::new(stream, "").id(id).metadata(metadata).body(body);
+        let event = Event::with_metadata(stream, metadata).id(id).body(body);
         Ok(Entry { line: number, bytes, event, id, version, claim })
     }
 

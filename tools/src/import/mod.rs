@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use chainring::Log;
 use serde_json::json;
 
 use crate::cli::{Gate, Import};
 use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, progress};
+use crate::store;
 use pipeline::{Acks, Importer, Tally};
 use source::{Feed, Source, Stop};
 
@@ -23,7 +23,7 @@ use source::{Feed, Source, Stop};
 pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
     let started = Instant::now();
     let source = source::open(&import.files, import.gate == Gate::None)?;
-    let log = Log::open(path)?;
+    let log = store::open(path)?;
     let acks = import.ack.then_some(Acks { to: &mut *out });
     let mut importer = Importer::new(&log, import.gate, acks);
     let stop = feed(&source, &mut importer).err();

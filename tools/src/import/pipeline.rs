@@ -5,10 +5,11 @@
 //! already - it waits for that answer first.
 //! Invariants: at most [`IN_FLIGHT_MAX`] units and about [`IN_FLIGHT_BYTES_MAX`] bytes wait for their answers; every answer is counted once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 
-use chainring::{AppendError, EventId, Expected, Log, Pending, Position, Receipt, Request, StreamId, Version};
+use chainring::{AppendError, EventId, Expected, Log, Pending, Position, ReadError, Receipt, Request, StreamId, Version};
 use chainring_format::hash::stream_id;
 
 use super::source::{Stop, Unit};
@@ -135,7 +136,13 @@ impl<'l, 'o> Importer<'l, 'o> {
         }
         for entry in &unit.entries {
             let name = entry.event.stream.as_str();
-            let head = self.heads.entry(stream_id(name)).or_insert_with(|| self.log.head(name).0);
+            let head = match self.heads.entry(stream_id(name)) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(free) => {
+                    let head = self.log.head(name).map_err(|error| unreadable(unit.file, entry.line, &error))?;
+                    free.insert(head.0)
+                }
+            };
             if entry.version != Some(*head + 1) {
                 let stated = entry.version.unwrap_or(0);
                 return Err(stop(unit.file, entry.line, format!("version {stated} of stream {name:?} cannot follow version {head}")));
@@ -244,7 +251,7 @@ impl<'l, 'o> Importer<'l, 'o> {
     }
 
     fn count(&mut self, file: usize, batch: Option<&BatchName>, events: &[Sent], receipt: &Receipt) -> Result<(), Stop> {
-        let last = receipt.events.last().map_or(Position(0), |event| event.position);
+        let last = receipt.last_position();
         if let (Some(acks), Some(batch)) = (&mut self.acks, batch) {
             // Whoever read the acknowledgements may have gone; the import goes on.
             let _ = writeln!(acks.to, "{}\t{last}", batch.shown());
@@ -254,7 +261,7 @@ impl<'l, 'o> Importer<'l, 'o> {
         } else {
             self.tally.events += events.len() as u64;
             self.tally.batches.extend(batch.map(BatchName::key));
-            self.tally.first_position = self.tally.first_position.or(receipt.events.first().map(|event| event.position));
+            self.tally.first_position = self.tally.first_position.or(Some(receipt.first_position()));
             self.tally.last_position = Some(last);
             for event in events {
                 self.tally.streams.insert(event.stream);
@@ -288,6 +295,10 @@ fn partly_known(unit: &Unit, known: usize) -> Stop {
     stop(unit.file, line, format!("{known} of the {} events of this batch are in the log already", unit.entries.len()))
 }
 
+fn unreadable(file: usize, line: u64, error: &ReadError) -> Stop {
+    Stop { file, line, reason: error.to_string(), is_io: matches!(error, ReadError::Io { .. }) }
+}
+
 /// An answer that ends the import.
 fn refusal(file: usize, first_line: u64, events: &[Sent], error: &AppendError) -> Stop {
     match error {
@@ -295,7 +306,12 @@ fn refusal(file: usize, first_line: u64, events: &[Sent], error: &AppendError) -
             let line = events.iter().find(|event| event.id == *id).map_or(first_line, |event| event.line);
             stop(file, line, format!("id {id} is in the log already, with other content, at position {position}"))
         }
-        AppendError::Refused(_) | AppendError::PartlyKnown { .. } | AppendError::Invalid(_) => stop(file, first_line, error.to_string()),
+        AppendError::PartlyKnown { known, of } if known == of => {
+            stop(file, first_line, "what this batch holds is in the log already, but was appended otherwise".into())
+        }
+        AppendError::Refused(_) | AppendError::PartlyKnown { .. } | AppendError::Invalid { .. } | AppendError::StreamIdCollision { .. } => {
+            stop(file, first_line, error.to_string())
+        }
         _ => Stop { file, line: first_line, reason: error.to_string(), is_io: true },
     }
 }
