@@ -103,6 +103,14 @@ pub(crate) struct Export {
     pub(crate) to: u64,
 }
 
+/// A point in the history of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Point {
+    /// As it was typed.
+    pub(crate) text: String,
+    pub(crate) as_of: AsOf,
+}
+
 /// How states are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -123,8 +131,8 @@ pub(crate) struct State {
     #[arg(long)]
     pub(crate) all: bool,
     /// position:N, version:N, event:ID, recorded:TIME or occurred:TIME (RFC 3339)
-    #[arg(long, value_name = "POINT", value_parser = as_of)]
-    pub(crate) as_of: Option<AsOf>,
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    pub(crate) as_of: Option<Point>,
     /// How to print it
     #[arg(long, value_enum, default_value = "json")]
     pub(crate) format: Format,
@@ -190,6 +198,10 @@ fn segment_bytes(text: &str) -> Result<u64, String> {
     } else {
         Err(format!("a segment has from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"))
     }
+}
+
+fn point(text: &str) -> Result<Point, String> {
+    Ok(Point { text: text.to_owned(), as_of: as_of(text)? })
 }
 
 fn as_of(text: &str) -> Result<AsOf, String> {

@@ -3,7 +3,7 @@
 //! Nobody reading any more (a broken pipe) is no error. Colour and progress bars appear on terminals only.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -90,9 +90,9 @@ impl From<AppendError> for Failure {
     }
 }
 
-/// The standard output.
+/// Where results are written: the standard output, as a rule.
 pub(crate) struct Out {
-    to: BufWriter<Stdout>,
+    to: BufWriter<Box<dyn Write>>,
     colour: bool,
     /// Whether programs read it.
     pub(crate) json: bool,
@@ -101,7 +101,13 @@ pub(crate) struct Out {
 impl Out {
     pub(crate) fn new(json: bool) -> Out {
         let colour = !json && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        Out { to: BufWriter::with_capacity(1 << 16, io::stdout()), colour, json }
+        Out { to: BufWriter::with_capacity(1 << 16, Box::new(io::stdout())), colour, json }
+    }
+
+    /// For people, on the standard error.
+    pub(crate) fn for_messages() -> Out {
+        let colour = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+        Out { to: BufWriter::new(Box::new(io::stderr())), colour, json: false }
     }
 
     /// The text in a style, where that can be seen.

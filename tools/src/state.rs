@@ -1,10 +1,11 @@
 //! `state`: what a stream, or every stream, is as of a point.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{AsOf, EventRef, Store, StreamId, Version, View};
+use chainring::{EventRef, ReadError, Store, StreamId, Version, View};
 use sha2::{Digest, Sha256};
 
 use crate::cli::{Format, State};
@@ -15,7 +16,13 @@ use crate::rawjson;
 /// The command.
 pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
-    let view = store.at(args.as_of.unwrap_or(AsOf::Latest))?;
+    let view = match &args.as_of {
+        None => store.latest(),
+        Some(point) => store.at(point.as_of).map_err(|error| match error {
+            ReadError::NotFound { .. } => Failure::No(format!("there is no {}", point.text)),
+            other => other.into(),
+        })?,
+    };
     let known = match &args.stream {
         Some(stream) => one(&view, stream, args.format, out)?,
         None => {
@@ -42,23 +49,23 @@ fn one(view: &View, name: &str, format: Format, out: &mut Out) -> Answer {
 /// One pass over the log: inside a stream, the order of positions is the order of versions.
 fn all(store: &Store, view: &View, format: Format, out: &mut Out) -> Result<(), Failure> {
     let bar = progress("fold", store.stats().events, false);
-    let mut folds: BTreeMap<String, Fold> = BTreeMap::new();
-    let mut by_id: std::collections::HashMap<StreamId, (String, Fold)> = std::collections::HashMap::new();
+    let mut folds: HashMap<StreamId, (&str, Fold)> = HashMap::new();
     for (count, event) in view.events().enumerate() {
         let event = event?;
         if count % 4096 == 0 {
             bar.set_position(count as u64);
         }
-        let (_, fold) = match by_id.entry(event.stream_id()) {
-            std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
-            std::collections::hash_map::Entry::Vacant(free) => free.insert((event.stream()?.to_owned(), Fold::default())),
+        let (_, fold) = match folds.entry(event.stream_id()) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => free.insert((event.stream()?, Fold::default())),
         };
         apply(fold, &event)?;
     }
     bar.finish_and_clear();
-    folds.extend(by_id.into_values());
-    for (name, fold) in &folds {
-        print(name, fold, format, out)?;
+    let mut folds: Vec<_> = folds.into_values().collect();
+    folds.sort_unstable_by_key(|(name, _)| *name);
+    for (name, fold) in folds {
+        print(name, &fold, format, out)?;
     }
     Ok(())
 }

@@ -58,7 +58,8 @@ fn by_engine(path: &Path) -> Result<Findings, Failure> {
 }
 
 fn by_reader(path: &Path) -> Result<Findings, Failure> {
-    let report = chainring_reader::verify(path, &chainring_reader::Options::default()).map_err(|error| Failure::Cannot(error.to_string()))?;
+    let report =
+        chainring_reader::verify(path, &chainring_reader::Options::default()).map_err(|error| Failure::Cannot(error.to_string()))?;
     let fault = report.fault.map(|fault| Fault {
         kind: fault.kind.to_string(),
         segment: fault.segment,

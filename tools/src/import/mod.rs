@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::cli::{Gate, Import};
-use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, progress};
+use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, grouped, progress};
 use crate::store;
 use pipeline::{Acks, Importer, Tally};
 use source::{Feed, Source, Stop};
@@ -29,15 +29,20 @@ pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
     let stop = feed(&source, &mut importer).err();
     let tally = importer.tally;
     let closed = log.close();
-    report(out, &import.files, &tally, stop.as_ref(), started.elapsed())?;
-    closed?;
-    match stop {
-        None => Ok(tally.refused == 0),
-        Some(stop) => {
-            let message = format!("{}:{}: {}", import.files[stop.file].display(), stop.line, stop.reason);
-            Err(if stop.is_io { Failure::Cannot(message) } else { Failure::No(message) })
-        }
+    let took = started.elapsed();
+    if out.json {
+        report(out, &import.files, &tally, stop.as_ref(), took)?;
+    } else {
+        // Behind acknowledgements, which programs read, the summary for people goes where people look.
+        let mut summary = if import.ack { Out::for_messages() } else { Out::new(false) };
+        tell(&mut summary, &tally, stop.is_some(), took)?;
     }
+    if let Some(stop) = stop {
+        let message = format!("{}:{}: {}", import.files[stop.file].display(), stop.line, stop.reason);
+        return Err(if stop.is_io { Failure::Cannot(message) } else { Failure::No(message) });
+    }
+    closed?;
+    Ok(tally.refused == 0)
 }
 
 /// Takes units as they come until the input ends or one stops the import. Every answer is in when this returns.
@@ -75,39 +80,42 @@ fn feed(source: &Source, importer: &mut Importer<'_, '_>) -> Result<(), Stop> {
     }
 }
 
+/// The object for programs.
 fn report(out: &mut Out, files: &[PathBuf], tally: &Tally, stop: Option<&Stop>, took: Duration) -> Result<(), Failure> {
-    if out.json {
-        let mut object = json!({
-            "events": tally.events,
-            "batches": tally.batches(),
-            "streams": tally.streams(),
-            "stale": tally.stale,
-            "refused": tally.refused,
-            "duplicates": tally.duplicates,
-            "first_position": tally.first_position.map(|position| position.0),
-            "last_position": tally.last_position.map(|position| position.0),
-            "seconds": took.as_secs_f64(),
-        });
-        if let Some(stop) = stop {
-            object["error"] = json!({ "file": files[stop.file].display().to_string(), "line": stop.line, "reason": stop.reason });
-        }
-        writeln!(out, "{object}")?;
-    } else {
-        let verdict = if stop.is_some() { out.paint(BAD, "stopped") } else { out.paint(GOOD, "imported") }.into_owned();
-        let appended = counted(tally.events, "event", "events");
-        writeln!(out, "{verdict} {appended} in {:.1} s", took.as_secs_f64())?;
-        let mut rows = vec![
-            ("batches", tally.batches().to_string()),
-            ("streams", tally.streams().to_string()),
-            ("stale writes", tally.stale.to_string()),
-            ("refused", tally.refused.to_string()),
-            ("already there", tally.duplicates.to_string()),
-        ];
-        if let (Some(first), Some(last)) = (tally.first_position, tally.last_position) {
-            rows.push(("positions", format!("{first} to {last}")));
-        }
-        out.table(&rows)?;
+    let mut object = json!({
+        "events": tally.events,
+        "batches": tally.batches(),
+        "streams": tally.streams(),
+        "stale": tally.stale,
+        "refused": tally.refused,
+        "duplicates": tally.duplicates,
+        "first_position": tally.first_position.map(|position| position.0),
+        "last_position": tally.last_position.map(|position| position.0),
+        "seconds": took.as_secs_f64(),
+    });
+    if let Some(stop) = stop {
+        object["error"] = json!({ "file": files[stop.file].display().to_string(), "line": stop.line, "reason": stop.reason });
     }
+    writeln!(out, "{object}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The summary for people.
+fn tell(out: &mut Out, tally: &Tally, is_stopped: bool, took: Duration) -> Result<(), Failure> {
+    let verdict = if is_stopped { out.paint(BAD, "stopped after") } else { out.paint(GOOD, "imported") }.into_owned();
+    writeln!(out, "{verdict} {} in {:.1} s", counted(tally.events, "event", "events"), took.as_secs_f64())?;
+    let mut rows = vec![
+        ("batches", grouped(tally.batches() as u64)),
+        ("streams", grouped(tally.streams() as u64)),
+        ("stale writes", grouped(tally.stale)),
+        ("refused", grouped(tally.refused)),
+        ("already there", grouped(tally.duplicates)),
+    ];
+    if let (Some(first), Some(last)) = (tally.first_position, tally.last_position) {
+        rows.push(("positions", format!("{first} to {last}")));
+    }
+    out.table(&rows)?;
     out.flush()?;
     Ok(())
 }
