@@ -44,6 +44,8 @@ pub(crate) struct Cursor<'a> {
     /// Where commits must have ended.
     limit: u64,
     at: u64,
+    /// Valid frames of the commit that [`Cursor::next_commit`] last failed in.
+    broken: Vec<Placed<'a>>,
 }
 
 impl<'a> Cursor<'a> {
@@ -51,7 +53,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Cursor<'a> {
         let block_bytes = u64::from(header.block_bytes.get());
         let limit = header.segment_bytes.get().min(bytes.len() as u64);
-        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes }
+        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes, broken: Vec::new() }
     }
 
     /// Offset of the next commit.
@@ -69,11 +71,30 @@ impl<'a> Cursor<'a> {
         Mark::of(self.bytes.get(self.at as usize..).unwrap_or_default())
     }
 
+    /// Frames, valid by themselves, that stand before the place where the last call of [`Cursor::next_commit`] failed.
+    pub(crate) fn broken_commit(&self) -> &[Placed<'a>] {
+        &self.broken
+    }
+
     /// Reads the commit at the cursor and steps over it. On an error the cursor stays where it was.
     pub(crate) fn next_commit(&mut self) -> Result<Commit<'a>, Bad> {
         let mut frames = Vec::new();
+        match self.read_commit(&mut frames) {
+            Ok((trailer, trailer_offset)) => {
+                self.at = trailer_offset + TRAILER_BYTES as u64;
+                Ok(Commit { trailer, trailer_offset, end: self.at, frames })
+            }
+            Err((offset, violation)) => {
+                let frames_before = frames.len() as u64;
+                self.broken = frames;
+                Err(Bad { offset, frames_before, violation })
+            }
+        }
+    }
+
+    /// The commit at the cursor: its trailer, where that is, and its frames as far as they are valid.
+    fn read_commit(&self, frames: &mut Vec<Placed<'a>>) -> Result<(CommitTrailer, u64), (u64, Violation)> {
         let mut at = self.at;
-        let bad = |offset, frames: &Vec<Placed<'_>>, violation| Bad { offset, frames_before: frames.len() as u64, violation };
         let trailer_offset = loop {
             match Mark::of(self.from(at)) {
                 Mark::Frame(_) => match FrameView::parse(self.from(at), self.seed.mask(at)) {
@@ -81,7 +102,7 @@ impl<'a> Cursor<'a> {
                         frames.push(Placed { offset: at, frame });
                         at += u64::from(frame.header.frame_bytes.get());
                     }
-                    Err(violation) => return Err(bad(at, &frames, violation)),
+                    Err(violation) => return Err((at, violation)),
                 },
                 Mark::Padding => {
                     let trailer = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
@@ -89,26 +110,21 @@ impl<'a> Cursor<'a> {
                     let padding = &padding[..padding.len().min((trailer - at) as usize)];
                     if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
                         let block = (at + wrong as u64) / self.block_bytes * self.block_bytes;
-                        return Err(bad(block, &frames, Violation { rule: "C1", why: "a padding byte is not FF" }));
+                        return Err((block, Violation { rule: "C1", why: "a padding byte is not FF" }));
                     }
                     break trailer;
                 }
                 Mark::Trailer if (at + TRAILER_BYTES as u64).is_multiple_of(self.block_bytes) => break at,
-                _ => return Err(bad(at, &frames, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
+                _ => return Err((at, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
             }
         };
-        let trailer = CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset)
-            .map_err(|violation| bad(trailer_offset, &frames, violation))?;
-        let end = trailer_offset + TRAILER_BYTES as u64;
-        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != frames.len() {
-            return Err(bad(
-                trailer_offset,
-                &frames,
-                Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" },
-            ));
+        let trailer =
+            CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset).map_err(|violation| (trailer_offset, violation))?;
+        let commit_bytes = trailer_offset + TRAILER_BYTES as u64 - self.at;
+        if trailer.commit_bytes.get() != commit_bytes || trailer.count.get() as usize != frames.len() {
+            return Err((trailer_offset, Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
         }
-        self.at = end;
-        Ok(Commit { trailer, trailer_offset, end, frames })
+        Ok((trailer, trailer_offset))
     }
 
     /// Valid trailers at block ends at or behind the cursor, wherever damage lies: evidence of what was durable.

@@ -21,7 +21,7 @@ mod place;
 mod prepare;
 mod tail;
 
-pub(crate) use cursor::{Bad, Commit, Cursor};
+pub(crate) use cursor::{Bad, Commit, Cursor, Placed};
 pub(crate) use image::Image;
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};

@@ -30,12 +30,11 @@ pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, b
     if used == 0 {
         return Tail::Empty;
     }
-    if cursor.mark() == Mark::Footer {
-        if let Ok(footer) = footer::parse(tail, Seed::new(&header.salt), end) {
-            if used_bytes(&tail[footer.footer_bytes.get() as usize..]) == 0 {
-                return Tail::Footer(footer.footer_bytes.get());
-            }
-        }
+    if cursor.mark() == Mark::Footer
+        && let Ok(footer) = footer::parse(tail, Seed::new(&header.salt), end)
+        && used_bytes(&tail[footer.footer_bytes.get() as usize..]) == 0
+    {
+        return Tail::Footer(footer.footer_bytes.get());
     }
     let watermark = cursor.trailers_behind().map(|trailer| trailer.watermark.get()).fold(watermark, u64::max);
     if watermark > next_position {

@@ -58,31 +58,27 @@ impl Merge {
     }
 
     /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
-    pub(super) fn take_in(&mut self, found: SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
+    pub(super) fn take_in(&mut self, found: &SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
         let name = file_name(found.header.number.get());
         let place = |finding: Finding| {
             let mut fault = Fault::new(finding.kind, name.clone(), finding.offset, finding.violation);
             fault.position = finding.position.map(chainring_format::Position);
             fault
         };
-        self.lineage(&found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
+        self.lineage(found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
 
         // The first fault in file order may be the segment's own or one that only its predecessors show.
         let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.offset);
-        let across = self.chains(&found, own).or_else(|| self.unique(&found, own));
-        let first = match (across, found.finding) {
-            (Some(across), _) => Some(across),
-            (None, own) => own,
-        };
-        if let Some(finding) = first {
-            self.next_position = finding.position.unwrap_or(found.next_position).min(found.next_position);
+        let candidates = [found.finding, self.commits(found, own), self.records_across(found, own), self.unique(found, own)];
+        if let Some(finding) = candidates.into_iter().flatten().min_by_key(|finding| finding.offset) {
+            self.next_position += found.offsets_of_records().filter(|offset| *offset < finding.offset).count() as u64;
             self.bytes += finding.offset;
             let mut fault = place(finding);
-            fault.stream = finding.stream.and_then(|id| self.name_of(id, &found));
+            fault.stream = finding.stream.and_then(|id| self.name_of(id, found));
             return Err(fault);
         }
-        self.advance(&found);
-        self.footer(&found).map_err(place)?;
+        self.advance(found);
+        self.footer(found).map_err(place)?;
         Ok(PreviousEnd { heads_root: self.buckets.root(self.log_id.unwrap_or_default()) })
     }
 
@@ -119,23 +115,20 @@ impl Merge {
         Ok(())
     }
 
-    /// What hangs on earlier segments, up to the offset of the segment's own finding.
-    fn chains(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
-        if let Some((digest, offset)) = found.first_commit {
-            if digest != self.commit_digest && offset < own {
-                let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
-                // Frames before this trailer may still be wrong; they come first.
-                return self.chains_of_records(found, offset).or(Some(tampered(offset, None, violation)));
-            }
-        }
-        self.chains_of_records(found, own)
+    /// Whether the segment's first commit follows the last one before it, unless something is wrong before `own`.
+    fn commits(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        let (digest, offset) = found.first_commit.filter(|(_, offset)| *offset < own)?;
+        let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
+        (digest != self.commit_digest).then(|| tampered(offset, None, violation))
     }
 
-    fn chains_of_records(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
-        if let Some((recorded_at_ns, position, offset)) = found.first_recorded {
-            if recorded_at_ns < self.time_ns && offset < own {
-                return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
-            }
+    /// Whether the records that hang on earlier segments follow from them.
+    fn records_across(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        if let Some((recorded_at_ns, position, offset)) = found.first_recorded
+            && recorded_at_ns < self.time_ns
+            && offset < own
+        {
+            return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
         }
         let wrong = found
             .deferred

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
+use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::FaultKind;
-use crate::segment::{Bad, Commit, Cursor, Tail, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, Tail, judge, offset_entry};
 
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,15 @@ pub(super) struct SegmentFindings {
     pub footer: Vec<u8>,
 }
 
+impl SegmentFindings {
+    /// Offsets of the records that hold, in order.
+    pub(super) fn offsets_of_records(&self) -> impl Iterator<Item = u64> {
+        // The genesis record has no event id.
+        let genesis = self.buckets.get(&ENGINE_LANE).map(|_| u64::from(self.header.block_bytes.get()));
+        genesis.into_iter().chain(self.ids.iter().map(|(_, _, offset)| *offset))
+    }
+}
+
 struct Walk<'a> {
     bytes: &'a [u8],
     found: SegmentFindings,
@@ -145,11 +155,12 @@ impl<'a> Walk<'a> {
     /// The walk cannot go on: damage, or the tail of the last segment.
     fn at_the_end(&mut self, cursor: &Cursor<'_>, bad: Bad, named_end: Option<(u64, u64)>) -> Option<Finding> {
         let position = self.found.next_position + bad.frames_before;
-        let stream = self.stream_at(bad.offset);
-        let corrupt =
-            Some(Finding { kind: FaultKind::Corrupt, offset: bad.offset, position: Some(position), stream, violation: bad.violation });
+        // A body can only be found wrong behind a header that is right, and then the header says whose it is.
+        let frame = FrameView::peek(self.bytes.get(bad.offset as usize..).unwrap_or_default());
+        let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
+        let corrupt = Finding { kind: FaultKind::Corrupt, offset: bad.offset, position: Some(position), stream, violation: bad.violation };
         if named_end.is_some() {
-            return corrupt;
+            return Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt));
         }
         let watermark = self.found.watermark.max(self.found.header.first_position.get());
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
@@ -168,24 +179,14 @@ impl<'a> Walk<'a> {
                     violation,
                 })
             }
-            Tail::Damaged(_) => corrupt,
+            Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
         }
     }
 
-    /// Stream of a damaged frame, if its header can still be trusted to name it.
-    fn stream_at(&self, offset: u64) -> Option<StreamId> {
-        let frame = FrameView::peek(self.bytes.get(offset as usize..)?)?;
-        let id = frame.stream_id();
-        // A header that no longer matches its checksum may name anything; only a stream that is known is worth naming.
-        (frame.is_event() && (self.found.streams.contains_key(&id) || self.found.deferred.iter().any(|deferred| deferred.stream_id == id))
-            || frame.name().is_some())
-        .then_some(id)
-    }
-
-    /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
-    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
+    /// Steps 4 and 5 of FORMAT.md section 10 for the frames of one commit. Gives the batch that is still open behind them.
+    fn frames(&mut self, frames: &[Placed<'_>]) -> Result<Option<(EventId, u32, u32)>, Finding> {
         let mut batch: Option<(EventId, u32, u32)> = None;
-        for placed in &commit.frames {
+        for placed in frames {
             let position = self.found.next_position;
             let finding = |violation| Finding {
                 kind: FaultKind::Tampered,
@@ -198,10 +199,14 @@ impl<'a> Walk<'a> {
             batch = follow_batch(batch, &placed.frame).map_err(finding)?;
             let batch_id = batch.map_or(EventId::default(), |(id, _, _)| id);
             self.record(placed.offset, &placed.frame, batch_id).map_err(finding)?;
-            if batch.is_some_and(|(_, index, count)| index + 1 == count) {
-                batch = None;
-            }
+            batch = batch.filter(|(_, index, count)| index + 1 < *count);
         }
+        Ok(batch)
+    }
+
+    /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
+        let batch = self.frames(&commit.frames)?;
         let trailer = &commit.trailer;
         let finding =
             |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_offset, position: None, stream: None, violation };

@@ -91,8 +91,7 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
             Err(error) => return Err(error),
         }
     }
-    let merged = run(&segments, outlying.is_none(), options)?;
-    let (merge, fault) = merged;
+    let (merge, fault) = run(&segments, outlying.is_none(), options)?;
     let records = merge.records();
     let fault = fault.or(outlying);
     Ok(VerifyReport {
@@ -153,7 +152,7 @@ fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, 
         while let Some(result) = waiting.remove(&index) {
             index += 1;
             match result {
-                Ok(found) => match merge.take_in(found, previous.as_ref()) {
+                Ok(found) => match merge.take_in(&found, previous.as_ref()) {
                     Ok(end) => previous = Some(end),
                     Err(fault) => return Ok((merge, Some(fault))),
                 },
