@@ -248,9 +248,8 @@ fn segments() -> Vec<Case> {
     let mut footer = Store::new("two-segments", 512);
     footer.lone(&event("order-1", "placed"));
     footer.seal();
-    footer.next_segment(4096);
+    footer.next_segment(1024);
     footer.lone(&event("order-1", "paid"));
-    footer.close();
 
     let mut three = Store::new("three-segments", 512);
     let (stream, other) = ("order-1", neighbour("order-1", "lane"));

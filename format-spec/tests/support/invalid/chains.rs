@@ -23,7 +23,6 @@ fn batches() -> Vec<Case> {
         let mut store = Store::new(name, 512);
         store.batch_with(&three(), lie);
         store.commit();
-        store.close();
         Case::at_frame(&store, position, TAMPERED, "B1", why)
     };
     let mut across = Store::new("B1-across-commits", 512);
@@ -35,12 +34,10 @@ fn batches() -> Vec<Case> {
         (draft.batch_index, draft.batch_count, draft.batch_id) = (1, 2, event_id(1));
     });
     across.commit();
-    across.close();
 
     let mut interrupted = Store::new("B1-interrupted", 512);
     interrupted.batch_with(&three()[..1], |draft| draft.batch_count = 2);
     interrupted.lone(&event("b", "alone"));
-    interrupted.close();
     vec![
         lied("B1-index-skips", "batch_index runs 0, 2, 1", 2, |draft| {
             draft.batch_index = [0, 2, 1][draft.batch_index as usize];
@@ -63,15 +60,14 @@ fn batches() -> Vec<Case> {
     ]
 }
 
-/// A store in which the second event of `order-1`, position 3, carries a lie; position 2 is of another stream, in the same commit.
+/// A store in which the second event of `order-1`, position 3, carries a lie; position 2 is of another stream.
 fn lied(name: &str, rule: &'static str, why: &str, lie: impl FnOnce(&mut Draft)) -> Case {
     let mut store = Store::new(name, 512);
-    store.lone(&event("order-1", "placed"));
+    store.event(&event("order-1", "placed"));
     store.event(&event("stock-9", "counted"));
     store.event_with(&event("order-1", "paid"), lie);
     store.event(&event("order-1", "sent"));
     store.commit();
-    store.close();
     Case::at_frame(&store, 3, TAMPERED, rule, why)
 }
 
@@ -81,7 +77,6 @@ fn links() -> Vec<Case> {
     let mut batch = Store::new("H1-batch-id", 512);
     batch.batch_with(&three()[..1], |draft| draft.batch_id = EventId::default());
     batch.commit();
-    batch.close();
     vec![
         lied("H1-link", "H1", "another link; everything behind it was made over it", rewritten),
         lied("H1-prev-bucket", "H1", "the link was not made over the bucket's previous link", |draft| draft.prev_bucket = [0; 32]),
@@ -131,7 +126,6 @@ fn rewritten() -> Vec<Case> {
     let mut place = Store::new("H1-frame-of-another-place", 512);
     place.lone(&event("order-1", "placed"));
     place.lone(&event("order-2", "placed"));
-    place.close();
     let (from, to) = (place.frames[1], place.frames[2]);
     let bytes = place.segments[0].bytes[from.offset..from.offset + from.bytes].to_vec();
     place.write(0, to.offset, &bytes);

@@ -15,10 +15,9 @@ pub(super) fn cases() -> Vec<Case> {
 /// A store whose record at position 2 carries a lie; position 1 is the first event of the same stream.
 fn lied(name: &str, rule: &'static str, why: &str, lie: impl FnOnce(&mut Draft)) -> Case {
     let mut store = Store::new(name, 512);
-    store.lone(&event("order-1", "placed"));
+    store.event(&event("order-1", "placed"));
     store.event_with(&event("order-1", "paid"), lie);
     store.commit();
-    store.close();
     Case::at_frame(&store, 2, TAMPERED, rule, why)
 }
 
@@ -28,7 +27,6 @@ fn lied_first(name: &str, rule: &'static str, why: &str, lie: impl FnOnce(&mut D
     let log_id = Link(store.log_id);
     store.event_with(&event("order-1", "placed"), |draft| lie(draft, &log_id));
     store.commit();
-    store.close();
     Case::at_frame(&store, 1, TAMPERED, rule, why)
 }
 
@@ -60,7 +58,6 @@ fn metadata() -> Vec<Case> {
     let with = |name: &str, rule: &'static str, why: &str, metadata: &[u8]| {
         let mut store = Store::new(name, 512);
         store.lone(&Event { metadata: metadata.to_vec(), ..event("order-1", "placed") });
-        store.close();
         Case::at_frame(&store, 1, TAMPERED, rule, why)
     };
     vec![
@@ -77,8 +74,7 @@ fn metadata() -> Vec<Case> {
 /// Rules F6 and F7 at position 0.
 fn genesis() -> Vec<Case> {
     let lied = |name: &str, rule: &'static str, why: &str, lie: fn(&mut Genesis)| {
-        let mut store = Store::with_genesis(name, 512, lie);
-        store.close();
+        let store = Store::with_genesis(name, 512, lie);
         Case::at_frame(&store, 0, TAMPERED, rule, why)
     };
     vec![
@@ -110,7 +106,6 @@ fn kinds() -> Vec<Case> {
     first.next_segment(512);
     first.place(&draft);
     first.commit();
-    first.close();
     let later = lied("F7-genesis-later", "F7", "a second genesis record", |draft| {
         draft.kind = KIND_GENESIS;
         draft.version = 1;

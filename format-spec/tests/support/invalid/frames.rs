@@ -7,7 +7,7 @@ use super::super::case::Case;
 use super::super::records::event;
 use super::super::store::Store;
 use super::super::{painted, records};
-use super::{CORRUPT, changed, finish, sealed};
+use super::{CORRUPT, changed, sealed};
 
 pub(super) fn cases() -> Vec<Case> {
     [lengths(), headers(), bodies(), moved()].concat()
@@ -132,7 +132,7 @@ fn moved() -> Vec<Case> {
     segment.next_segment(512);
     segment.commit();
     segment.lone(&event("order-2", "placed"));
-    finish(&mut segment);
+    segment.close();
     let (from, to) = (segment.frames[1], segment.frames[2]);
     assert_eq!((from.bytes, from.offset), (to.bytes, to.offset));
     let bytes = segment.segments[0].bytes[from.offset..from.offset + from.bytes].to_vec();
