@@ -7,7 +7,9 @@
 
 pub(crate) mod bless;
 pub(crate) mod case;
+pub(crate) mod document;
 pub(crate) mod example;
+pub(crate) mod inner_keys;
 pub(crate) mod invalid;
 pub(crate) mod judge;
 pub(crate) mod patch;

@@ -28,6 +28,7 @@ fn events() -> Vec<Case> {
     // Two-byte letters and one of three bytes, so that bytes and letters differ in number.
     let long = format!("{}{}", "\u{e4}".repeat(254), "\u{20ac}x");
     let mut cases = vec![
+        Case::valid(&super::example::store(), "the example at the top of FORMAT.md"),
         with("event-salted", "one event with a salted body", &event("order-1", "salted")),
         with("event-unsalted", "one event with an unsalted body, shorter than the slot", &unsalted("order-1", "unsalted")),
         with("name-1-byte", "the shortest stream name", &event("s", "body")),
