@@ -7,7 +7,7 @@ use chainring_format::metadata::{Metadata, check};
 use serde_json::json;
 use support::bless::golden_file;
 use support::hex;
-use support::valid::{full_metadata, unknown_keys};
+use support::maps::{full_metadata, unknown_keys};
 
 const EXPLANATION: &[&str] = &[
     "Metadata of events (FORMAT.md section 8). `hex` is the whole metadata of one event.",

@@ -4,114 +4,12 @@
 
 mod support;
 
-use std::mem::offset_of;
-
-use chainring_format::commit::{self, CommitTrailer};
-use chainring_format::footer::{self, FooterHeader, FooterTail, HeadEntry};
-use chainring_format::frame::{self, FrameHeader, GenesisBody};
 use chainring_format::metadata::{Class, Reversibility, key};
-use chainring_format::segment::{self, SegmentHeader};
-use chainring_format::{Mark, checksum, hash, limits};
+use chainring_format::{Mark, checksum, commit, footer, frame, hash, limits, segment};
 use support::bless::{blessing, golden_file, here};
 use support::document::{block, layouts, table_behind};
+use support::types::types;
 use support::{example, inner_keys};
-
-/// Size of the field that `_` leads to.
-fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
-    size_of::<F>()
-}
-
-/// Name and size of a type, and name, offset and size of each of its fields, in order.
-type Type = (&'static str, usize, Vec<(&'static str, usize, usize)>);
-
-macro_rules! layout {
-    ($type:ident { $($field:ident),+ $(,)? }) => {
-        (
-            stringify!($type),
-            size_of::<$type>(),
-            vec![$((stringify!($field), offset_of!($type, $field), size_of_field(|value: &$type| &value.$field))),+],
-        )
-    };
-}
-
-fn types() -> Vec<Type> {
-    vec![
-        layout!(SegmentHeader {
-            magic,
-            header_crc,
-            read_version,
-            write_version,
-            features,
-            suite,
-            reserved_a,
-            block_bytes,
-            number,
-            segment_bytes,
-            epoch,
-            first_position,
-            created_at_ns,
-            salt,
-            log_id,
-            prev_end_offset,
-            prev_footer_bytes,
-            prev_cut_bytes,
-            prev_commit_digest,
-            prev_heads_root,
-            reserved_b,
-        }),
-        layout!(CommitTrailer {
-            magic,
-            trailer_crc,
-            first_position,
-            count,
-            flags,
-            commit_bytes,
-            watermark,
-            time_ns,
-            epoch,
-            reserved_a,
-            previous_digest,
-            digest,
-            mac,
-            reserved_b,
-        }),
-        layout!(FooterHeader {
-            magic,
-            footer_crc,
-            footer_bytes,
-            end_offset,
-            next_position,
-            head_count,
-            stride,
-            offset_count,
-            reserved,
-            commit_digest,
-            reserved_b,
-        }),
-        layout!(HeadEntry { bucket, reserved, count, position, link }),
-        layout!(FooterTail { footer_bytes, magic }),
-        layout!(FrameHeader {
-            frame_bytes,
-            header_crc,
-            body_crc,
-            metadata_bytes,
-            body_bytes,
-            name_bytes,
-            kind,
-            flags,
-            version,
-            recorded_at_ns,
-            bucket_back,
-            stream_back,
-            batch_index,
-            batch_count,
-            stream_id,
-            event_id,
-            link,
-        }),
-        layout!(GenesisBody { nonce, log_key, created_at_ns, bucket_count, suite, origin_bytes, reserved }),
-    ]
-}
 
 /// Everything in which the document and the code differ.
 fn differences(document: &str, cddl: &str) -> Vec<String> {
@@ -167,13 +65,12 @@ fn limit_differences(document: &str, found: &mut Vec<String>) {
         ("ENGINE_LANE", limits::ENGINE_LANE.into()),
         ("METADATA_DEPTH_MAX", limits::METADATA_DEPTH_MAX as u64),
     ];
-    let rows = table_behind(document, "### 1.1 Limits").into_iter().map(|row| row[..2].join(" = "));
-    let code = code.map(|(name, value)| format!("`{name}` = {value}"));
-    compare("limits", rows.collect(), code.to_vec(), found);
+    let rows: Vec<String> = table_behind(document, "### 1.1 Limits").iter().map(|row| row[..2].join(" = ")).collect();
+    compare("limits", &rows, &code.map(|(name, value)| format!("`{name}` = {value}")), found);
 }
 
 /// Compares two lists line by line.
-fn compare(what: &str, document: Vec<String>, code: Vec<String>, found: &mut Vec<String>) {
+fn compare(what: &str, document: &[String], code: &[String], found: &mut Vec<String>) {
     let lines = document.len().max(code.len());
     let none = String::from("nothing");
     for line in 0..lines {
@@ -242,8 +139,8 @@ fn context_differences(document: &str, found: &mut Vec<String>) {
         (hash::CONTEXT_EVENT, "digest"),
         (hash::CONTEXT_COMMIT, "commit digest"),
     ];
-    let rows = table_behind(document, "Contexts are ASCII").into_iter().map(|row| row.join(" for "));
-    compare("contexts", rows.collect(), code.iter().map(|(context, what)| format!("`{context}` for {what}")).collect(), found);
+    let rows: Vec<String> = table_behind(document, "Contexts are ASCII").iter().map(|row| row.join(" for ")).collect();
+    compare("contexts", &rows, &code.map(|(context, what)| format!("`{context}` for {what}")), found);
     // The formulas repeat the contexts.
     let behind = document.find("### 7.1").map_or("", |start| &document[start..]);
     let formulas = |context: &str| behind.contains(&format!("derive(\"{context}\","));
@@ -277,18 +174,18 @@ const KEYS: [(u64, &str, &str, &str); 20] = [
 fn key_differences(document: &str, cddl: &str, found: &mut Vec<String>) {
     let heading = "Keys of the top-level map are unsigned integers";
     let rows: Vec<String> = table_behind(document, heading).into_iter().map(|row| row[..3].join(" ")).collect();
-    compare("metadata keys", rows, KEYS.iter().map(|(key, name, text, _)| format!("{key} {name} {text}")).collect(), found);
+    compare("metadata keys", &rows, &KEYS.map(|(key, name, text, _)| format!("{key} {name} {text}")), found);
     let needed = |key: u64| if key == key::TYPE { "" } else { "? " };
-    let rules = KEYS.iter().map(|(key, _, _, rule)| format!("{}{key} => {rule}", needed(*key)));
-    compare("metadata.cddl", cddl_rules(cddl, "metadata"), rules.collect(), found);
+    let rules = KEYS.map(|(key, _, _, rule)| format!("{}{key} => {rule}", needed(key)));
+    compare("metadata.cddl", &cddl_rules(cddl, "metadata"), &rules, found);
 
     let classes: Vec<String> = (0..).map_while(Class::from_code).enumerate().map(|(code, class)| format!("{code} {class:?}")).collect();
     let steps = (0..).map_while(Reversibility::from_code).enumerate();
     let steps: Vec<String> = steps.map(|(code, step)| format!("{code} {step:?}")).collect();
     for (name, codes) in [("class", classes), ("reversibility", steps)] {
         let row = table_behind(document, heading).into_iter().find(|row| row[1] == name);
-        let said = row.map_or_else(Vec::new, |row| row[3].split(", ").map(camel).collect());
-        compare(name, said, codes, found);
+        let said: Vec<String> = row.map_or_else(Vec::new, |row| row[3].split(", ").map(camel).collect());
+        compare(name, &said, &codes, found);
     }
 }
 
@@ -314,10 +211,10 @@ fn inner_key_differences(document: &str, cddl: &str, found: &mut Vec<String>) {
         let row = rows.into_iter().find(|row| row[0].split(", ").any(|name| name == map));
         let said = row.map_or_else(Vec::new, |row| inner_keys::said(&row[1]));
         let written: Vec<String> = keys.iter().map(|(key, name)| format!("{key} {name}")).collect();
-        compare(map, said, written, found);
-        let rules = cddl_rules(cddl, rule);
-        let numbers = rules.iter().map(|line| line.trim_start_matches("? ").split(' ').next().unwrap_or("").to_owned());
-        compare(rule, numbers.collect(), keys.iter().map(|(key, _)| key.to_string()).collect(), found);
+        compare(map, &said, &written, found);
+        let number = |line: &String| line.trim_start_matches("? ").split(' ').next().unwrap_or("").to_owned();
+        let numbers: Vec<String> = cddl_rules(cddl, rule).iter().map(number).collect();
+        compare(rule, &numbers, &keys.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>(), found);
     }
 }
 

@@ -12,9 +12,11 @@ pub(crate) mod example;
 pub(crate) mod inner_keys;
 pub(crate) mod invalid;
 pub(crate) mod judge;
+pub(crate) mod maps;
 pub(crate) mod patch;
 pub(crate) mod records;
 pub(crate) mod store;
+pub(crate) mod types;
 pub(crate) mod valid;
 
 /// Bytes painted with period 251, which divides no block, chunk or sector size: swapped or shifted blocks show.

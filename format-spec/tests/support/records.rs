@@ -1,6 +1,5 @@
 //! Puts records into a store being built: the genesis record, lone events, batches.
 
-use chainring_format::footer::BucketHead;
 use chainring_format::frame::{self, FrameFields, GenesisBody, KIND_EVENT, KIND_GENESIS, back_distance, slot_crc};
 use chainring_format::hash::{self, EventContent, Hash, LeafFields};
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
@@ -258,9 +257,4 @@ pub(crate) fn neighbour(stream: &str, prefix: &str) -> String {
 /// Length of a frame with this much in it.
 pub(crate) fn frame_length(name: usize, metadata: usize, body: usize, salted: bool) -> usize {
     frame::frame_bytes(name, metadata, body, salted) as usize
-}
-
-/// Says that a footer holds one record more in its first bucket.
-pub(crate) fn one_more_in_first_bucket(heads: &mut Vec<BucketHead>) {
-    heads[0].count += 1;
 }
