@@ -199,7 +199,7 @@ impl<'a> FrameView<'a> {
     pub fn peek(bytes: &'a [u8]) -> Option<FrameView<'a>> {
         let (header, _) = FrameHeader::ref_from_prefix(bytes).ok()?;
         let frame = bytes.get(..header.frame_bytes.get() as usize)?;
-        (lengths_of(header) == Some(header.frame_bytes.get())).then_some(FrameView { header, bytes: frame, erased: false })
+        (header.stated_bytes().is_some()).then_some(FrameView { header, bytes: frame, erased: false })
     }
 
     /// Reads and checks the frame at the start of `bytes`: rules F1, F2, F3. `mask` is that of its file offset.
@@ -212,7 +212,7 @@ impl<'a> FrameView<'a> {
         let Ok((header, _)) = FrameHeader::ref_from_prefix(bytes) else {
             return Err(f1("frame header is cut short"));
         };
-        if lengths_of(header) != Some(header.frame_bytes.get()) {
+        if header.stated_bytes().is_none() {
             return Err(f1("frame lengths do not agree"));
         }
         let Some(frame) = bytes.get(..header.frame_bytes.get() as usize) else {
@@ -409,6 +409,14 @@ impl<'a> FrameView<'a> {
         let origin_fits =
             origin.len() == genesis.origin_bytes.get() as usize && origin.len() <= ORIGIN_BYTES_MAX && std::str::from_utf8(origin).is_ok();
         if fixed && origin_fits { Ok(()) } else { Err(f7("genesis body has values that are not of this format version")) }
+    }
+}
+
+impl FrameHeader {
+    /// The frame's length, if all lengths are within bounds and agree (rule F1).
+    #[must_use]
+    pub fn stated_bytes(&self) -> Option<u32> {
+        lengths_of(self).filter(|&bytes| bytes == self.frame_bytes.get())
     }
 }
 

@@ -11,8 +11,12 @@ use chainring_format::{Mark, Violation, align};
 /// A place where the bytes are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bad {
-    /// Offset in the file of the structure that is wrong.
+    /// Offset in the file of the frame or block that is wrong.
     pub offset: u64,
+    /// Where the structure itself begins, inside that block: what comes before it in the file holds.
+    pub place: u64,
+    /// What is wrong is a frame, not padding, a trailer, or the lack of anything.
+    pub in_frame: bool,
     /// Frames of the same commit that stand before it and are valid by themselves.
     pub frames_before: u64,
     pub violation: Violation,
@@ -29,7 +33,8 @@ pub(crate) struct Placed<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Commit<'a> {
     pub trailer: CommitTrailer,
-    pub trailer_offset: u64,
+    /// Offset of the block that its trailer is in.
+    pub trailer_block: u64,
     /// Offset behind the commit.
     pub end: u64,
     pub frames: Vec<Placed<'a>>,
@@ -80,19 +85,21 @@ impl<'a> Cursor<'a> {
     pub(crate) fn next_commit(&mut self) -> Result<Commit<'a>, Bad> {
         let mut frames = Vec::new();
         match self.read_commit(&mut frames) {
-            Ok((trailer, trailer_offset)) => {
-                self.at = trailer_offset + TRAILER_BYTES as u64;
-                Ok(Commit { trailer, trailer_offset, end: self.at, frames })
+            Ok((trailer, end)) => {
+                self.at = end;
+                Ok(Commit { trailer, trailer_block: end - self.block_bytes, end, frames })
             }
-            Err((offset, violation)) => {
+            Err((place, violation)) => {
                 let frames_before = frames.len() as u64;
                 self.broken = frames;
-                Err(Bad { offset, frames_before, violation })
+                let is_block = matches!(violation.rule, "C1" | "C4") && place != self.at;
+                let offset = if is_block { place / self.block_bytes * self.block_bytes } else { place };
+                Err(Bad { offset, place, in_frame: violation.rule.starts_with('F'), frames_before, violation })
             }
         }
     }
 
-    /// The commit at the cursor: its trailer, where that is, and its frames as far as they are valid.
+    /// The commit at the cursor: its trailer, its end, and its frames as far as they are valid.
     fn read_commit(&self, frames: &mut Vec<Placed<'a>>) -> Result<(CommitTrailer, u64), (u64, Violation)> {
         let mut at = self.at;
         let trailer_offset = loop {
@@ -109,8 +116,7 @@ impl<'a> Cursor<'a> {
                     let padding = self.from(at);
                     let padding = &padding[..padding.len().min((trailer - at) as usize)];
                     if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
-                        let block = (at + wrong as u64) / self.block_bytes * self.block_bytes;
-                        return Err((block, Violation { rule: "C1", why: "a padding byte is not FF" }));
+                        return Err((at + wrong as u64, Violation { rule: "C1", why: "a padding byte is not FF" }));
                     }
                     break trailer;
                 }
@@ -118,13 +124,13 @@ impl<'a> Cursor<'a> {
                 _ => return Err((at, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
             }
         };
-        let trailer =
-            CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset).map_err(|violation| (trailer_offset, violation))?;
-        let commit_bytes = trailer_offset + TRAILER_BYTES as u64 - self.at;
-        if trailer.commit_bytes.get() != commit_bytes || trailer.count.get() as usize != frames.len() {
-            return Err((trailer_offset, Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
+        let end = trailer_offset + TRAILER_BYTES as u64;
+        let at_trailer = |violation| (trailer_offset, violation);
+        let trailer = CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset).map_err(at_trailer)?;
+        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != frames.len() {
+            return Err(at_trailer(Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
         }
-        Ok((trailer, trailer_offset))
+        Ok((trailer, end))
     }
 
     /// Valid trailers at block ends at or behind the cursor, wherever damage lies: evidence of what was durable.

@@ -194,7 +194,8 @@ pub(crate) fn read_header(bytes: &[u8], number: u64) -> Result<SegmentHeader, Op
         _ => fault(violation),
     })?;
     if header.number.get() != number {
-        return Err(fault(Violation { rule: "S6", why: "the header has the number of another segment" }));
+        let violation = Violation { rule: "S6", why: "the header has the number of another segment" };
+        return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(number), 0, violation)));
     }
     Ok(header)
 }

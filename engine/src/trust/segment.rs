@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
@@ -17,6 +18,8 @@ use crate::segment::{Bad, Commit, Cursor, Placed, Tail, judge, offset_entry};
 pub(super) struct Finding {
     pub kind: FaultKind,
     pub offset: u64,
+    /// Where the structure itself begins: what comes before it in the file holds.
+    pub place: u64,
     /// Position of the record, for frames.
     pub position: Option<u64>,
     pub stream: Option<StreamId>,
@@ -74,8 +77,8 @@ pub(super) struct SegmentFindings {
     pub offsets: Vec<u32>,
     pub end: u64,
     pub next_position: u64,
-    /// previous_digest of the first commit, and the offset of its trailer.
-    pub first_commit: Option<(Hash, u64)>,
+    /// previous_digest of the first commit, the block of its trailer, and the trailer's offset.
+    pub first_commit: Option<(Hash, u64, u64)>,
     pub commit_digest: Hash,
     pub first_recorded: Option<(u64, u64, u64)>,
     pub time_ns: u64,
@@ -154,11 +157,12 @@ impl<'a> Walk<'a> {
 
     /// The walk cannot go on: damage, or the tail of the last segment.
     fn at_the_end(&mut self, cursor: &Cursor<'_>, bad: Bad, named_end: Option<(u64, u64)>) -> Option<Finding> {
-        let position = self.found.next_position + bad.frames_before;
+        let position = bad.in_frame.then_some(self.found.next_position + bad.frames_before);
         // A body can only be found wrong behind a header that is right, and then the header says whose it is.
         let frame = FrameView::peek(self.bytes.get(bad.offset as usize..).unwrap_or_default());
         let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
-        let corrupt = Finding { kind: FaultKind::Corrupt, offset: bad.offset, position: Some(position), stream, violation: bad.violation };
+        let corrupt =
+            Finding { kind: FaultKind::Corrupt, offset: bad.offset, place: bad.place, position, stream, violation: bad.violation };
         if named_end.is_some() {
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt));
         }
@@ -174,7 +178,8 @@ impl<'a> Walk<'a> {
                 Some(Finding {
                     kind: FaultKind::Torn,
                     offset: cursor.offset(),
-                    position: Some(self.found.next_position),
+                    place: cursor.offset(),
+                    position: None,
                     stream: None,
                     violation,
                 })
@@ -191,6 +196,7 @@ impl<'a> Walk<'a> {
             let finding = |violation| Finding {
                 kind: FaultKind::Tampered,
                 offset: placed.offset,
+                place: placed.offset,
                 position: Some(position),
                 stream: placed.frame.is_event().then(|| placed.frame.stream_id()),
                 violation,
@@ -208,8 +214,9 @@ impl<'a> Walk<'a> {
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
         let batch = self.frames(&commit.frames)?;
         let trailer = &commit.trailer;
+        let place = commit.end - TRAILER_BYTES as u64;
         let finding =
-            |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_offset, position: None, stream: None, violation };
+            |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_block, place, position: None, stream: None, violation };
         if batch.is_some() {
             return Err(finding(Violation { rule: "B1", why: "a batch does not end in its commit" }));
         }
@@ -231,7 +238,7 @@ impl<'a> Walk<'a> {
             return Err(finding(Violation { rule: "C6", why: "the commit digest differs" }));
         }
         match found.first_commit {
-            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_offset)),
+            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_block, place)),
             Some(_) if trailer.previous_digest != found.commit_digest => {
                 return Err(finding(Violation { rule: "C6", why: "the commit does not follow the digest before it" }));
             }
