@@ -166,7 +166,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Zero filling inside the slot (F2, section 6.3 and 6.4).
+    /// Zero filling inside the slot (F3, sections 6.3 and 6.4).
     pub(crate) fn slot_filling_is_zero(&self, state: Slot) -> bool {
         let used = match state {
             Slot::Kept => self.header.body_bytes as usize + self.header.salt_bytes() as usize,

@@ -117,7 +117,7 @@ fn every_length_of_a_segment_with_a_successor_is_missing_bytes() {
         fs::write(&path, &built.segments[0].bytes[..length]).expect("writing");
         let fault = verify(dir.path(), &options()).expect("a report").fault.expect("a fault");
         assert_eq!((fault.kind, fault.rule, fault.segment), (FaultKind::Missing, "S1", Built::name(0)), "length {length}");
-        assert!(fault.offset <= length as u64);
+        assert_eq!(fault.offset, length as u64);
     }
 }
 

@@ -21,9 +21,8 @@ fn a_large_store_is_verified_in_seconds() {
     built.write_header(0, |header| header[40..48].copy_from_slice(&(2 * SEGMENT_BYTES as u64).to_le_bytes()));
     let mut appended = 0;
     while appended < EVENTS {
-        let drafts: Vec<Draft> = (appended..appended + 64)
-            .map(|event| Draft::new(&format!("stream/{}", event.wrapping_mul(0x9E37_79B9) % STREAMS), &[event as u8; 370]))
-            .collect();
+        let drafts: Vec<Draft> =
+            (appended..appended + 64).map(|event| Draft::new(&format!("stream/{}", event * 7919 % STREAMS), &[event as u8; 370])).collect();
         let batches: Vec<&[Draft]> = drafts.chunks(4).collect();
         built.commit(&batches);
         appended += 64;
