@@ -1,0 +1,104 @@
+//! The segment header (FORMAT.md section 3.1): its layout and the rules that need no other segment, S4 and S5.
+//!
+//! Always: a [`Header`] returned from here has a right checksum, bounds and features this reader knows.
+//! Never: compares with a neighbour; that is the lineage of S6.
+
+use crate::bytes::{Hash, all_zero, array_at, u16_at, u32_at, u64_at};
+use crate::finding::{Check, Finding};
+use crate::hash::{Masks, SUITE};
+use crate::window::Window;
+
+const HEADER_BYTES: usize = 256;
+const MAGIC: [u8; 8] = *b"CHRSEG\r\n";
+const READ_VERSION: u16 = 1;
+const BLOCK_BYTES_MIN: u32 = 512;
+const BLOCK_BYTES_MAX: u32 = 65_536;
+const SEGMENT_BYTES_MIN: u64 = 65_536;
+const SEGMENT_BYTES_MAX: u64 = 8_589_934_592;
+
+/// The fields of a segment header that hold by themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) block_bytes: u64,
+    pub(crate) number: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) epoch: u64,
+    pub(crate) first_position: u64,
+    pub(crate) created_at_ns: u64,
+    pub(crate) salt: [u8; 16],
+    pub(crate) log_id: Hash,
+    pub(crate) prev_end_offset: u64,
+    pub(crate) prev_footer_bytes: u64,
+    pub(crate) prev_cut_bytes: u64,
+    pub(crate) prev_commit_digest: Hash,
+    pub(crate) prev_heads_root: Hash,
+}
+
+impl Header {
+    /// Checksums of this segment.
+    pub(crate) fn masks(&self) -> Masks {
+        Masks::new(&self.salt)
+    }
+}
+
+/// Step 2 for one file: S4 and S5.
+pub(crate) fn read_header(window: &mut Window) -> Check<Header> {
+    let Some(bytes) = window.get(0, HEADER_BYTES)? else {
+        return Err(Finding::cut("S4", 0, "the file ends inside the segment header").into());
+    };
+    let header = parse(bytes)?;
+    let Some(block) = window.get(0, header.block_bytes as usize)? else {
+        return Err(Finding::cut("S4", 0, "the file ends inside the header block").into());
+    };
+    if !all_zero(&block[HEADER_BYTES..]) {
+        return Err(Finding::corrupt("S4", 0, "the header block is not filled with zeros").into());
+    }
+    Ok(header)
+}
+
+fn parse(bytes: &[u8]) -> Result<Header, Finding> {
+    let bad = |rule, why: &str| Err(Finding::corrupt(rule, 0, why));
+    if bytes[..8] != MAGIC {
+        return bad("S4", "not a segment: wrong magic");
+    }
+    if u32_at(bytes, 8) != crc32c::crc32c(&bytes[12..HEADER_BYTES]) {
+        return bad("S4", "the segment header's checksum is wrong");
+    }
+    // What a later version means by the other bytes is not known, so what it demands comes first.
+    let (read_version, features, suite) = (u16_at(bytes, 12), u64_at(bytes, 16), bytes[24]);
+    if read_version != READ_VERSION {
+        return bad("S5", &format!("needs a reader of format version {read_version}, this one knows 1"));
+    }
+    if features != 0 {
+        return bad("S5", &format!("needs unknown features {features:#x}"));
+    }
+    if suite != SUITE {
+        return bad("S5", &format!("needs hash suite {suite}, this reader knows 1"));
+    }
+    if !all_zero(&bytes[25..28]) || !all_zero(&bytes[208..256]) {
+        return bad("S4", "reserved header bytes are not zero");
+    }
+    let (block_bytes, segment_bytes) = (u32_at(bytes, 28), u64_at(bytes, 40));
+    if !block_bytes.is_power_of_two() || !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block_bytes) {
+        return bad("S4", "block_bytes is out of bounds");
+    }
+    let block_bytes = u64::from(block_bytes);
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) || segment_bytes % block_bytes != 0 {
+        return bad("S4", "segment_bytes is out of bounds or not a multiple of block_bytes");
+    }
+    Ok(Header {
+        block_bytes,
+        number: u64_at(bytes, 32),
+        segment_bytes,
+        epoch: u64_at(bytes, 48),
+        first_position: u64_at(bytes, 56),
+        created_at_ns: u64_at(bytes, 64),
+        salt: array_at(bytes, 72),
+        log_id: array_at(bytes, 88),
+        prev_end_offset: u64_at(bytes, 120),
+        prev_footer_bytes: u64_at(bytes, 128),
+        prev_cut_bytes: u64_at(bytes, 136),
+        prev_commit_digest: array_at(bytes, 144),
+        prev_heads_root: array_at(bytes, 176),
+    })
+}

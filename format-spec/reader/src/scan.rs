@@ -1,0 +1,171 @@
+//! Step 3 for a whole segment, and section 9 at its end; the rules of the records are the ledger's.
+//!
+//! Always: a scan reads its segment front to back with a bounded window and ends at the first finding.
+//! Never: knows another segment than by what the successor's header says of this one's end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::commit::{FrameAt, Layout, Trailer, read_commit};
+use crate::finding::{Check, Finding, settle};
+use crate::header::Header;
+use crate::ledger::{Ledger, Scan};
+use crate::tail::{self, Tail};
+use crate::window::Window;
+use crate::{Error, FaultKind};
+
+/// At the end of a log in use a writer may just be putting a commit: so often the tail is read again before it is judged.
+const TAIL_TRIES: u32 = 3;
+
+/// Where a segment ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// The successor's header says so, and how long the footer is (S1).
+    Named { end: u64, footer_bytes: u64 },
+    /// Last segment: by walking (S3).
+    Walked,
+    /// There is or was a successor, but its header cannot be used.
+    Unknown,
+}
+
+/// A segment file whose header holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) header: Header,
+    pub(crate) end: End,
+}
+
+/// Walks one segment. Nothing at or behind `stop_at` is checked or counted.
+pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Result<Scan, Error> {
+    let mut walk = Walk {
+        segment,
+        layout: Layout::of(&segment.header),
+        window: Window::open(&segment.path)?,
+        ledger: Ledger::new(&segment.header),
+        frames: Vec::new(),
+        stop_at,
+        patience,
+    };
+    let finding = settle(walk.run())?.err();
+    let mut scan = walk.ledger.scan;
+    scan.finding = finding;
+    Ok(scan)
+}
+
+struct Walk<'a> {
+    segment: &'a Segment,
+    layout: Layout,
+    window: Window,
+    ledger: Ledger<'a>,
+    frames: Vec<FrameAt>,
+    stop_at: u64,
+    patience: Duration,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Check<()> {
+        loop {
+            let (start, position) = (self.ledger.scan.end, self.ledger.scan.next_position);
+            if start >= self.stop_at {
+                return Ok(());
+            }
+            if let End::Named { end, footer_bytes } = self.segment.end
+                && start == end
+            {
+                return self.check_length(end, footer_bytes);
+            }
+            let trailer = match self.read(start, position)? {
+                Ok(trailer) => trailer,
+                Err(broken) => match self.at_broken(broken, start, position)? {
+                    Some(trailer) => trailer,
+                    None => return Ok(()),
+                },
+            };
+            if let End::Named { end, .. } = self.segment.end
+                && trailer.end() > end
+            {
+                return Err(Finding::corrupt("S1", start, "a commit crosses the segment's named end").into());
+            }
+            self.ledger.check_frames(&mut self.window, &self.frames, Some(&trailer), self.stop_at)?;
+            if trailer.offset >= self.stop_at {
+                return Ok(());
+            }
+            self.ledger.check_trailer(&trailer, position)?;
+        }
+    }
+
+    fn read(&mut self, start: u64, position: u64) -> Result<Result<Trailer, Finding>, Error> {
+        settle(read_commit(&mut self.window, &self.layout, start, position, &mut self.frames))
+    }
+
+    /// S1: the file must hold what its successor says it holds.
+    fn check_length(&mut self, end: u64, footer_bytes: u64) -> Check<()> {
+        let file_bytes = self.window.file_bytes();
+        if file_bytes < end.saturating_add(footer_bytes) {
+            return Err(Finding::short(file_bytes, "the file ends inside the footer").into());
+        }
+        Ok(())
+    }
+
+    /// The bytes at `start` are not a commit: `broken` tells why. Gives the commit if a writer has completed it meanwhile.
+    fn at_broken(&mut self, mut broken: Finding, start: u64, position: u64) -> Check<Option<Trailer>> {
+        let tries = match self.segment.end {
+            End::Named { .. } => return self.damaged(in_named(broken, self.window.file_bytes())).map(|()| None),
+            End::Walked if !self.patience.is_zero() => TAIL_TRIES,
+            End::Walked | End::Unknown => 0,
+        };
+        for left in (0..=tries).rev() {
+            let tail = tail::judge(&mut self.window, &self.layout, start, position)?;
+            if left == 0 || matches!(tail, Tail::Empty | Tail::Footer) {
+                self.ledger.scan.tail = tail;
+                break;
+            }
+            std::thread::sleep(self.patience);
+            self.window.refresh()?;
+            match self.read(start, position)? {
+                Ok(trailer) => return Ok(Some(trailer)),
+                Err(again) => broken = again,
+            }
+        }
+        self.at_tail(broken, start, position).map(|()| None)
+    }
+
+    /// The frames in front of a damaged structure are checked before it is blamed: one of them may be the first place that fails.
+    fn damaged(&mut self, broken: Finding) -> Check<()> {
+        self.ledger.check_frames(&mut self.window, &self.frames, None, self.stop_at)?;
+        Err(broken.into())
+    }
+
+    /// The verdict of section 9 on a segment whose end nobody names.
+    fn at_tail(&mut self, broken: Finding, start: u64, position: u64) -> Check<()> {
+        // The segment with the genesis record exists only since that record is on stable storage (L3).
+        let lacks_genesis = self.segment.header.number == 1 && position == 0;
+        match self.ledger.scan.tail {
+            Tail::Empty | Tail::Footer if lacks_genesis => {
+                Err(Finding::corrupt("F7", start, "the first segment has no genesis record").into())
+            }
+            Tail::Empty | Tail::Footer => Ok(()),
+            Tail::Torn if lacks_genesis => self.damaged(broken),
+            // Behind a successor that cannot be read, what recovery cut looks like this and is no fault.
+            Tail::Torn if matches!(self.segment.end, End::Unknown) => Ok(()),
+            Tail::Torn => {
+                let why = format!("torn tail, never acknowledged: {}", broken.why);
+                Err(Finding::new(FaultKind::Torn, "R", start, why).into())
+            }
+            Tail::Damaged(why) => self.damaged(Finding { why: format!("{}; {why}", broken.why), ..broken }),
+        }
+    }
+}
+
+/// In a segment with a successor every byte up to the named end must be valid (S1).
+fn in_named(broken: Finding, file_bytes: u64) -> Finding {
+    if broken.cut {
+        return Finding::short(file_bytes, &broken.why);
+    }
+    if broken.rule == "T1" {
+        return Finding { rule: "S1", why: "a footer stands before the segment's named end".to_owned(), ..broken };
+    }
+    broken
+}

@@ -1,0 +1,109 @@
+//! Section 9: what the bytes behind the last valid commit of a segment mean.
+//!
+//! Always: only looks; the whole tail is read once, in pieces of bounded size.
+//! Never: decides between torn and corrupt by anything but the document's evidence: watermarks found behind the end, and sectors that are all zero.
+
+use crate::Error;
+use crate::bytes::{align_up, all_zero, u32_at, u64_at};
+use crate::commit::{Layout, TRAILER_BYTES, parse_trailer};
+use crate::window::Window;
+
+const SECTOR_BYTES: u64 = 512;
+/// A multiple of every block size.
+const PIECE_BYTES: u64 = 1 << 18;
+
+pub(crate) const FOOTER_MAGIC: u32 = 0xF152_5446;
+pub(crate) const FOOTER_HEADER_BYTES: u64 = 96;
+/// Header and tail, without the tables.
+pub(crate) const FOOTER_BYTES_FIXED: u64 = FOOTER_HEADER_BYTES + 16;
+
+/// What stands at the end of a segment that no successor describes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Tail {
+    /// End of file, or only zeros.
+    Empty,
+    /// A footer whose checksum holds.
+    Footer,
+    /// Bytes of a commit that never came to be.
+    Torn,
+    /// Acknowledged bytes that are gone or changed.
+    Damaged(&'static str),
+}
+
+/// Judges the tail behind `end`, the end of the last valid commit; `next_position` is P of section 9.
+pub(crate) fn judge(window: &mut Window, layout: &Layout, end: u64, next_position: u64) -> Result<Tail, Error> {
+    if footer_holds(window, layout, end)? {
+        return Ok(Tail::Footer);
+    }
+    let evidence = read_tail(window, layout, end)?;
+    Ok(if evidence.is_empty {
+        Tail::Empty
+    } else if evidence.watermark > next_position {
+        Tail::Damaged("acknowledged records behind it are beyond reach")
+    } else if evidence.has_hole {
+        Tail::Torn
+    } else {
+        Tail::Damaged("it was fully written, then changed")
+    })
+}
+
+/// A footer stands at `offset` and its own checksum holds.
+pub(crate) fn footer_holds(window: &mut Window, layout: &Layout, offset: u64) -> Result<bool, Error> {
+    let Some(bytes) = window.get(offset, FOOTER_HEADER_BYTES as usize)? else { return Ok(false) };
+    let (magic, stored, footer_bytes) = (u32_at(bytes, 0), u32_at(bytes, 4), u64_at(bytes, 8));
+    let bounds = FOOTER_BYTES_FIXED..=footer_bytes_max(layout.segment_bytes);
+    if magic != FOOTER_MAGIC || !bounds.contains(&footer_bytes) || footer_bytes % 8 != 0 {
+        return Ok(false);
+    }
+    let Some(bytes) = window.get(offset, footer_bytes as usize)? else { return Ok(false) };
+    Ok(layout.masks.checksum(offset, &bytes[8..]) == stored)
+}
+
+/// Largest footer a segment can have: every bucket, and an entry for every eighth of the smallest frames.
+fn footer_bytes_max(segment_bytes: u64) -> u64 {
+    FOOTER_BYTES_FIXED + 4097 * 56 + align_up(segment_bytes / 152 / 8 * 4 + 4, 8)
+}
+
+struct Evidence {
+    is_empty: bool,
+    /// Highest watermark of a valid trailer behind the end.
+    watermark: u64,
+    /// A sector of the region is all zero, or the file ends inside the region.
+    has_hole: bool,
+}
+
+/// Reads the tail once. A zero sector only lies in the region if bytes follow it, so holes count when the next byte that is not zero is seen.
+fn read_tail(window: &mut Window, layout: &Layout, end: u64) -> Result<Evidence, Error> {
+    // Nothing of this segment can stand behind its largest end and a footer there.
+    let stop = window.file_bytes().min(layout.segment_bytes + footer_bytes_max(layout.segment_bytes));
+    let mut evidence = Evidence { is_empty: true, watermark: 0, has_hole: false };
+    let (mut zero_sector_seen, mut written_end) = (false, end);
+    let mut here = end;
+    window.hold(here);
+    while here < stop {
+        let count = PIECE_BYTES.min(stop - here);
+        window.hold(here);
+        let Some(piece) = window.get(here, count as usize)? else { break };
+        for (index, sector) in piece.chunks(SECTOR_BYTES as usize).enumerate() {
+            if all_zero(sector) {
+                zero_sector_seen = true;
+            } else {
+                evidence.is_empty = false;
+                evidence.has_hole |= zero_sector_seen;
+                written_end = here + index as u64 * SECTOR_BYTES + sector.len() as u64;
+            }
+        }
+        for (index, block) in piece.chunks_exact(layout.block_bytes as usize).enumerate() {
+            let at = block.len() - TRAILER_BYTES as usize;
+            let offset = here + index as u64 * layout.block_bytes + at as u64;
+            if let Ok(trailer) = parse_trailer(&block[at..], offset, &layout.masks) {
+                evidence.watermark = evidence.watermark.max(trailer.watermark);
+            }
+        }
+        here += count;
+    }
+    // The region is rounded up to whole blocks; what lies between is zero, or not in the file at all.
+    let region_end = align_up(written_end, layout.block_bytes);
+    evidence.has_hole |= region_end > window.file_bytes() || region_end - written_end >= SECTOR_BYTES;
+    Ok(evidence)
+}
