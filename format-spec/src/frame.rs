@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::align;
 use crate::checksum::{crc, crc_append};
+use crate::commit::TRAILER_BYTES;
 use crate::hash::{self, EventContent, Hash, LeafFields};
 use crate::ids::{EventId, Link, StreamId};
 use crate::limits::{BATCH_BYTES_MAX, ENGINE_LANE, METADATA_BYTES_MAX, ORIGIN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
@@ -423,8 +424,9 @@ impl FrameHeader {
 /// The frame length that the other lengths give; `None` when one is out of bounds.
 fn lengths_of(header: &FrameHeader) -> Option<u32> {
     let (name, metadata, body) = (header.name_bytes.get() as usize, header.metadata_bytes.get() as usize, header.body_bytes.get() as usize);
-    let bounded = name <= STREAM_NAME_BYTES_MAX && metadata <= METADATA_BYTES_MAX && body as u64 <= BATCH_BYTES_MAX;
-    bounded.then(|| frame_bytes(name, metadata, body, header.flags & FLAG_SALTED != 0) as u32)
+    let bytes = frame_bytes(name, metadata, body, header.flags & FLAG_SALTED != 0);
+    let bounded = name <= STREAM_NAME_BYTES_MAX && metadata <= METADATA_BYTES_MAX && bytes + TRAILER_BYTES as u64 <= BATCH_BYTES_MAX;
+    bounded.then_some(bytes as u32)
 }
 
 /// The origin in a genesis body that passed [`FrameView::check`].

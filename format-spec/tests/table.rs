@@ -101,11 +101,7 @@ fn mark_differences(document: &str, found: &mut Vec<String>) {
         format!("| magic | `0x{:08X}` |\n| 4 | 4 | footer_crc", footer::FOOTER_MAGIC),
         format!("positions between two entries of the position table: {} |", footer::POSITION_STRIDE),
         format!("entry k = file offset / 8 of the frame at position `first_position + {} k`", footer::POSITION_STRIDE),
-        format!(
-            "| kind | {} genesis, 1 seal (not yet written), 2..=15 reserved for the engine, {} event;",
-            frame::KIND_GENESIS,
-            frame::KIND_EVENT
-        ),
+        format!("| kind | {} genesis, {} event;", frame::KIND_GENESIS, frame::KIND_EVENT),
         format!("`crc32c(\"123456789\") = 0x{:08X}`", checksum::crc(b"123456789")),
         format!("in the last {} bytes of its last block", commit::TRAILER_BYTES),
         format!("align(here + {}, block_bytes) - {}", commit::TRAILER_BYTES, commit::TRAILER_BYTES),
@@ -114,7 +110,7 @@ fn mark_differences(document: &str, found: &mut Vec<String>) {
         format!("0x{:X} = that far or farther", frame::BACK_FAR),
         format!("leaf ({})", hash::LEAF_BYTES),
         format!("length of the origin that follows, 0..={}, UTF-8", limits::ORIGIN_BYTES_MAX),
-        format!("and a sector ({} bytes, aligned) of the region is all zero", limits::SECTOR_BYTES),
+        format!("the sector ({} bytes, aligned) in which the bad structure begins", limits::SECTOR_BYTES),
     ];
     found.extend(marks.into_iter().filter(|mark| !document.contains(mark)).map(|mark| format!("the document does not say: {mark}")));
 }

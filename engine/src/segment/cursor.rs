@@ -22,6 +22,9 @@ pub(crate) struct Bad {
     pub violation: Violation,
 }
 
+const BAD_PADDING: Violation = Violation { rule: "C1", why: "a padding byte is not FF" };
+const NOTHING_VALID: Violation = Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" };
+
 /// A frame and where it stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placed<'a> {
@@ -92,9 +95,9 @@ impl<'a> Cursor<'a> {
             Err((place, violation)) => {
                 let frames_before = frames.len() as u64;
                 self.broken = frames;
-                let is_block = matches!(violation.rule, "C1" | "C4") && place != self.at;
-                let offset = if is_block { place / self.block_bytes * self.block_bytes } else { place };
-                Err(Bad { offset, place, in_frame: violation.rule.starts_with('F'), frames_before, violation })
+                let in_frame = violation.rule.starts_with('F');
+                let offset = if in_frame || violation == NOTHING_VALID { place } else { place / self.block_bytes * self.block_bytes };
+                Err(Bad { offset, place, in_frame, frames_before, violation })
             }
         }
     }
@@ -102,33 +105,43 @@ impl<'a> Cursor<'a> {
     /// The commit at the cursor: its trailer, its end, and its frames as far as they are valid.
     fn read_commit(&self, frames: &mut Vec<Placed<'a>>) -> Result<(CommitTrailer, u64), (u64, Violation)> {
         let mut at = self.at;
-        let trailer_offset = loop {
+        loop {
+            let trailer_offset = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
             match Mark::of(self.from(at)) {
-                Mark::Frame(_) => match FrameView::parse(self.from(at), self.seed.mask(at)) {
-                    Ok(frame) => {
-                        frames.push(Placed { offset: at, frame });
-                        at += u64::from(frame.header.frame_bytes.get());
-                    }
-                    Err(violation) => return Err((at, violation)),
-                },
-                Mark::Padding => {
-                    let trailer = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
-                    let padding = self.from(at);
-                    let padding = &padding[..padding.len().min((trailer - at) as usize)];
-                    if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
-                        return Err((at + wrong as u64, Violation { rule: "C1", why: "a padding byte is not FF" }));
-                    }
-                    break trailer;
+                Mark::Frame(_) => {
+                    let frame = FrameView::parse(self.from(at), self.seed.mask(at)).map_err(|violation| (at, violation))?;
+                    frames.push(Placed { offset: at, frame });
+                    at += u64::from(frame.header.frame_bytes.get());
                 }
-                Mark::Trailer if (at + TRAILER_BYTES as u64).is_multiple_of(self.block_bytes) => break at,
-                _ => return Err((at, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
+                Mark::Padding => {
+                    self.check_padding(at, trailer_offset)?;
+                    return self.trailer(trailer_offset, frames.len());
+                }
+                Mark::Trailer if at == trailer_offset => return self.trailer(trailer_offset, frames.len()),
+                _ if at == trailer_offset => {
+                    return Err((at, Violation { rule: "C4", why: "neither a frame nor the trailer stands here" }));
+                }
+                // With the commit's own trailer in place, what is damaged in front of it is padding; else anything may have stood here.
+                _ if at != self.at && self.trailer(trailer_offset, frames.len()).is_ok() => return Err((at, BAD_PADDING)),
+                _ => return Err((at, NOTHING_VALID)),
             }
-        };
-        let end = trailer_offset + TRAILER_BYTES as u64;
-        let at_trailer = |violation| (trailer_offset, violation);
-        let trailer = CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset).map_err(at_trailer)?;
-        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != frames.len() {
-            return Err(at_trailer(Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
+        }
+    }
+
+    /// Rule C1: bytes `FF` from `at` up to the trailer.
+    fn check_padding(&self, at: u64, trailer_offset: u64) -> Result<(), (u64, Violation)> {
+        let padding = self.from(at);
+        let padding = &padding[..padding.len().min((trailer_offset - at) as usize)];
+        let wrong = padding.iter().position(|&b| b != PADDING_BYTE);
+        wrong.map_or(Ok(()), |wrong| Err((at + wrong as u64, BAD_PADDING)))
+    }
+
+    /// Rule C4: the trailer at this offset, of the commit at the cursor, which has `count` frames. Also gives the commit's end.
+    fn trailer(&self, offset: u64, count: usize) -> Result<(CommitTrailer, u64), (u64, Violation)> {
+        let trailer = CommitTrailer::parse(self.from(offset), self.seed, offset).map_err(|violation| (offset, violation))?;
+        let end = offset + TRAILER_BYTES as u64;
+        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != count {
+            return Err((offset, Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
         }
         Ok((trailer, end))
     }

@@ -179,7 +179,7 @@ pub struct Record<'a> {
     pub position: u64,
     /// Its number in its stream, or in the engine's lane.
     pub version: u64,
-    /// 0 genesis, 1 seal, 16 event.
+    /// 0 genesis, 16 event.
     pub kind: u8,
     /// Name of its stream; engine records have none.
     pub stream: Option<&'a str>,

@@ -117,7 +117,7 @@ impl Walk<'_> {
             End::Walked | End::Unknown => 0,
         };
         for left in (0..=tries).rev() {
-            let tail = tail::judge(&mut self.window, &self.layout, start, position)?;
+            let tail = tail::judge(&mut self.window, &self.layout, start, broken.place, position)?;
             if left == 0 || matches!(tail, Tail::Empty | Tail::Footer) {
                 self.ledger.scan.tail = tail;
                 break;

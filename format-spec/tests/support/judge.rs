@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
-use chainring_format::frame::{FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{self, CommitHasher, Hash};
 use chainring_format::limits::SECTOR_BYTES;
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
 use chainring_format::{EventId, Link, Mark, StreamId, Violation, align, checksum::Seed};
+
+use zerocopy::FromBytes;
 
 use super::bless::first_difference;
 use super::case::{Fault, Verdict};
@@ -144,7 +146,7 @@ fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Resu
         let before = state.clone();
         match read_commit(segment, state, at) {
             Ok(end) => at = end,
-            Err(fault) if segment.last && fault.kind == "corrupt" && is_torn(files, segment, &before, at) => {
+            Err(fault) if segment.last && fault.kind == "corrupt" && is_torn(files, segment, &before, at, place_of(segment, &fault)) => {
                 *state = before;
                 return Err(segment.fault("torn", "R", at, None));
             }
@@ -158,8 +160,13 @@ fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Resu
     }
 }
 
+/// Where the bad structure itself begins: a trailer's fault names its block.
+fn place_of(segment: &Segment<'_>, fault: &Fault) -> u64 {
+    if fault.rule == "C4" { align(fault.offset + 1, segment.block()) - TRAILER_BYTES as u64 } else { fault.offset }
+}
+
 /// Whether the tail behind `end` is a write that never finished, and holds nothing that was acknowledged.
-fn is_torn(files: &Files, segment: &Segment<'_>, state: &State, end: u64) -> bool {
+fn is_torn(files: &Files, segment: &Segment<'_>, state: &State, end: u64, bad: u64) -> bool {
     let headers = files.iter().filter(|(name, _)| number_of(name).is_some()).filter_map(|(_, file)| SegmentHeader::parse(file).ok());
     let mut watermark = headers.map(|header| header.first_position.get()).max().unwrap_or(0).max(state.watermark);
     let mut block_end = end + segment.block();

@@ -61,6 +61,16 @@ fn torn() -> Vec<Case> {
     vec![
         torn("R-zero-sector", "the second sector of the last commit was never written", |store, start| zero(store, start + 512, 512)),
         torn("R-zero-sector-first", "the first sector of the last commit was never written", |store, start| zero(store, start, 512)),
+        torn(
+            "R-prefix-written",
+            "only the first block of the last commit was written, and space was reserved behind it",
+            |store, start| {
+                zero(store, start + 512, 1024);
+            },
+        ),
+        torn("R-file-ends-at-a-block", "the file ends behind the first block of the last commit", |store, start| {
+            store.last().bytes.truncate(start + 512);
+        }),
         torn("R-file-ends-inside", "the file ends inside the last commit", |store, start| store.last().bytes.truncate(start + 1100)),
         torn("R-file-ends-in-first-sector", "the file ends 100 bytes behind the last whole commit", |store, start| {
             store.last().bytes.truncate(start + 100);
@@ -90,6 +100,14 @@ fn changed_afterwards() -> Vec<Case> {
         zero(store, start, 512);
     });
 
+    // A body of zeros in front of the damage is whole, and no evidence of a torn write.
+    let mut zeros = Store::new("F2-zeros-in-a-whole-frame-before", 512);
+    zeros.event(&event("order-1", vec![0; 1500]));
+    zeros.event(&event("order-1", "paid"));
+    zeros.commit();
+    let at = zeros.frames[2].offset + 30;
+    zeros.flip(0, at);
+
     // The only evidence is a trailer behind the damage, found at a block's end.
     let mut witness = Store::new("F3-acknowledged", 512);
     witness.event(&event("order-1", painted(0, 1000)));
@@ -112,6 +130,7 @@ fn changed_afterwards() -> Vec<Case> {
         Case::at_frame(&second, 3, CORRUPT, "F2", "the same in its second frame: the first one counts as held"),
         Case::at_trailer(&trailer, 2, CORRUPT, "C4", "the same in its trailer: all its frames count as held"),
         Case::at_frame(&witness, 1, CORRUPT, "F3", "a zero sector inside a body, and a later trailer that says it was durable"),
+        Case::at_frame(&zeros, 2, CORRUPT, "F2", "zero sectors inside a frame that holds do not make the damage behind it a torn write"),
         below,
         garbage,
     ]
