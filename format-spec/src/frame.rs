@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::align;
 use crate::checksum::{crc, crc_append};
+use crate::commit::TRAILER_BYTES;
 use crate::hash::{self, EventContent, Hash, LeafFields};
 use crate::ids::{EventId, Link, StreamId};
 use crate::limits::{BATCH_BYTES_MAX, ENGINE_LANE, METADATA_BYTES_MAX, ORIGIN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
@@ -199,7 +200,7 @@ impl<'a> FrameView<'a> {
     pub fn peek(bytes: &'a [u8]) -> Option<FrameView<'a>> {
         let (header, _) = FrameHeader::ref_from_prefix(bytes).ok()?;
         let frame = bytes.get(..header.frame_bytes.get() as usize)?;
-        (lengths_of(header) == Some(header.frame_bytes.get())).then_some(FrameView { header, bytes: frame, erased: false })
+        (header.stated_bytes().is_some()).then_some(FrameView { header, bytes: frame, erased: false })
     }
 
     /// Reads and checks the frame at the start of `bytes`: rules F1, F2, F3. `mask` is that of its file offset.
@@ -212,7 +213,7 @@ impl<'a> FrameView<'a> {
         let Ok((header, _)) = FrameHeader::ref_from_prefix(bytes) else {
             return Err(f1("frame header is cut short"));
         };
-        if lengths_of(header) != Some(header.frame_bytes.get()) {
+        if header.stated_bytes().is_none() {
             return Err(f1("frame lengths do not agree"));
         }
         let Some(frame) = bytes.get(..header.frame_bytes.get() as usize) else {
@@ -412,11 +413,20 @@ impl<'a> FrameView<'a> {
     }
 }
 
+impl FrameHeader {
+    /// The frame's length, if all lengths are within bounds and agree (rule F1).
+    #[must_use]
+    pub fn stated_bytes(&self) -> Option<u32> {
+        lengths_of(self).filter(|&bytes| bytes == self.frame_bytes.get())
+    }
+}
+
 /// The frame length that the other lengths give; `None` when one is out of bounds.
 fn lengths_of(header: &FrameHeader) -> Option<u32> {
     let (name, metadata, body) = (header.name_bytes.get() as usize, header.metadata_bytes.get() as usize, header.body_bytes.get() as usize);
-    let bounded = name <= STREAM_NAME_BYTES_MAX && metadata <= METADATA_BYTES_MAX && body as u64 <= BATCH_BYTES_MAX;
-    bounded.then(|| frame_bytes(name, metadata, body, header.flags & FLAG_SALTED != 0) as u32)
+    let bytes = frame_bytes(name, metadata, body, header.flags & FLAG_SALTED != 0);
+    let bounded = name <= STREAM_NAME_BYTES_MAX && metadata <= METADATA_BYTES_MAX && bytes + TRAILER_BYTES as u64 <= BATCH_BYTES_MAX;
+    bounded.then_some(bytes as u32)
 }
 
 /// The origin in a genesis body that passed [`FrameView::check`].

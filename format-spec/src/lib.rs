@@ -67,7 +67,7 @@ impl Mark {
             commit::PADDING_MARK => Mark::Padding,
             commit::TRAILER_MAGIC => Mark::Trailer,
             footer::FOOTER_MAGIC => Mark::Footer,
-            n if n >= frame::FRAME_BYTES_MIN && n <= frame::FRAME_BYTES_MAX && n % 8 == 0 => Mark::Frame(n),
+            n if (frame::FRAME_BYTES_MIN..=frame::FRAME_BYTES_MAX).contains(&n) && n % 8 == 0 => Mark::Frame(n),
             _ => Mark::Nothing,
         }
     }

@@ -421,6 +421,15 @@ fn key_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
     }
 }
 
+/// A map in a list: what is wrong with it is its type, for the bytes were found deterministic before.
+fn inner_map_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
+    map_of(at).map_err(|_| m2("a list of maps is expected"))
+}
+
+fn inner_key_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
+    key_of(at).map_err(|_| m2("a key of an inner map is not an unsigned integer"))
+}
+
 fn uint_of(at: &mut Reader<'_>) -> Result<u64, Violation> {
     match at.item()? {
         Item::Uint(value) => Ok(value),
@@ -469,8 +478,8 @@ fn list_of<T>(at: &mut Reader<'_>, least: u64, read: fn(&mut Reader<'_>) -> Resu
 
 fn authority_of(at: &mut Reader<'_>) -> Result<AuthorityRef, Violation> {
     let mut authority = AuthorityRef::default();
-    for _ in 0..map_of(at)? {
-        match key_of(at)? {
+    for _ in 0..inner_map_of(at)? {
+        match inner_key_of(at)? {
             1 => authority.stream = Some(text_of(at)?),
             2 => authority.version = Some(uint_of(at)?),
             3 => authority.link = Some(Link(array_of(at)?)),
@@ -489,8 +498,8 @@ fn authority_of(at: &mut Reader<'_>) -> Result<AuthorityRef, Violation> {
 fn read_of(at: &mut Reader<'_>) -> Result<ReadRef, Violation> {
     let mut read = ReadRef::default();
     let mut required = 0;
-    for _ in 0..map_of(at)? {
-        match key_of(at)? {
+    for _ in 0..inner_map_of(at)? {
+        match inner_key_of(at)? {
             1 => {
                 read.stream = text_of(at)?;
                 required += 1;
@@ -510,8 +519,8 @@ fn read_of(at: &mut Reader<'_>) -> Result<ReadRef, Violation> {
 fn external_of(at: &mut Reader<'_>) -> Result<ExternalRef, Violation> {
     let mut external = ExternalRef::default();
     let mut named = false;
-    for _ in 0..map_of(at)? {
-        match key_of(at)? {
+    for _ in 0..inner_map_of(at)? {
+        match inner_key_of(at)? {
             1 => {
                 external.resource = text_of(at)?;
                 named = true;

@@ -118,7 +118,7 @@ impl DiskFile for PortableFile {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 // No reservation on this file system: writing zeros is the only honest one.
-                const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+                static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
                 let mut at = self.bytes()?;
                 while at < bytes {
                     let count = (bytes - at).min(ZEROS.len() as u64);

@@ -172,11 +172,19 @@ impl SimDisk {
     pub fn crash(&self, seed: u64) -> SimDisk {
         let mut random = SimRandom::new(seed);
         let state = self.state();
-        // Three kinds of fate, so that the extremes are met often: nothing unsynced survives, all of it, or a random part.
-        let fate = random.below(4);
-        let mut keep = move || match fate {
+        // Four kinds of fate, so that the extremes are met often: of what is unsynced nothing survives, all of it, random sectors, or of every write
+        // the sectors up to some place.
+        let fate = random.below(5);
+        let mut cut = 0;
+        let mut keep = move |sector: u64, sectors: u64| match fate {
             0 => false,
             1 => true,
+            2 => {
+                if sector == 0 {
+                    cut = random.below(sectors + 1);
+                }
+                sector < cut
+            }
             _ => random.below(2) == 0,
         };
         let inodes = state
@@ -187,19 +195,17 @@ impl SimDisk {
                 for pending in &inode.pending {
                     match pending {
                         Pending::Length(bytes) => {
-                            if keep() {
+                            if keep(0, 1) {
                                 apply_length(&mut content, *bytes);
                             }
                         }
                         Pending::Write { offset, bytes } => {
-                            let mut at = 0;
-                            while at < bytes.len() {
-                                let place = *offset as usize + at;
-                                let count = (SECTOR_BYTES - place % SECTOR_BYTES).min(bytes.len() - at);
-                                if keep() {
-                                    apply_write(&mut content, place as u64, &bytes[at..at + count]);
+                            // Writes of the engine start at sectors, so a write is torn into chunks of one.
+                            let sectors = bytes.len().div_ceil(SECTOR_BYTES) as u64;
+                            for (sector, chunk) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                                if keep(sector as u64, sectors) {
+                                    apply_write(&mut content, offset + (sector * SECTOR_BYTES) as u64, chunk);
                                 }
-                                at += count;
                             }
                         }
                     }
@@ -207,7 +213,7 @@ impl SimDisk {
                 Inode { durable: content.clone(), volatile: content, pending: Vec::new() }
             })
             .collect();
-        let names = if keep() { state.names.clone() } else { state.durable_names.clone() };
+        let names = if keep(0, 1) { state.names.clone() } else { state.durable_names.clone() };
         let after = State { directory: state.directory, durable_names: names.clone(), names, inodes, ..State::default() };
         SimDisk { state: Arc::new(Mutex::new(after)), block_bytes: self.block_bytes }
     }

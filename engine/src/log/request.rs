@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{frame_bytes, slot_crc};
 use chainring_format::hash::{self, EventContent};
 use chainring_format::limits::{BATCH_BYTES_MAX, METADATA_BYTES_MAX, STREAM_NAME_BYTES_MAX};
@@ -115,7 +116,7 @@ impl Event {
         if let Err(violation) = chainring_format::metadata::check(&metadata) {
             return Err(invalid(format!("metadata: {violation}")));
         }
-        if frame_bytes(stream.name.len(), metadata.len(), self.body.len(), self.salted) > BATCH_BYTES_MAX {
+        if frame_bytes(stream.name.len(), metadata.len(), self.body.len(), self.salted) + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
             return Err(invalid(format!("a body of {} bytes is too long", self.body.len())));
         }
         // From the randomness of this open and the id, which is unique: as good as drawn, and the same for whoever replays the same open.
@@ -215,7 +216,7 @@ impl Request {
         let required =
             self.required.into_iter().map(|(name, expected)| Ok((target(name)?, expected))).collect::<Result<_, AppendError>>()?;
         let request = PreparedRequest { events, batch: self.batch, required, durability: self.durability };
-        if request.frames_bytes_max() > BATCH_BYTES_MAX {
+        if request.frames_bytes_max() + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
             return Err(AppendError::Invalid { why: format!("the batch takes more than {BATCH_BYTES_MAX} bytes") });
         }
         Ok(request)

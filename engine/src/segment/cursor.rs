@@ -11,12 +11,19 @@ use chainring_format::{Mark, Violation, align};
 /// A place where the bytes are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bad {
-    /// Offset in the file of the structure that is wrong.
+    /// Offset in the file of the frame or block that is wrong.
     pub offset: u64,
+    /// Where the structure itself begins, inside that block: what comes before it in the file holds.
+    pub place: u64,
+    /// What is wrong is a frame, not padding, a trailer, or the lack of anything.
+    pub in_frame: bool,
     /// Frames of the same commit that stand before it and are valid by themselves.
     pub frames_before: u64,
     pub violation: Violation,
 }
+
+const BAD_PADDING: Violation = Violation { rule: "C1", why: "a padding byte is not FF" };
+const NOTHING_VALID: Violation = Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" };
 
 /// A frame and where it stands.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +36,8 @@ pub(crate) struct Placed<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Commit<'a> {
     pub trailer: CommitTrailer,
-    pub trailer_offset: u64,
+    /// Offset of the block that its trailer is in.
+    pub trailer_block: u64,
     /// Offset behind the commit.
     pub end: u64,
     pub frames: Vec<Placed<'a>>,
@@ -44,6 +52,8 @@ pub(crate) struct Cursor<'a> {
     /// Where commits must have ended.
     limit: u64,
     at: u64,
+    /// Valid frames of the commit that [`Cursor::next_commit`] last failed in.
+    broken: Vec<Placed<'a>>,
 }
 
 impl<'a> Cursor<'a> {
@@ -51,7 +61,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Cursor<'a> {
         let block_bytes = u64::from(header.block_bytes.get());
         let limit = header.segment_bytes.get().min(bytes.len() as u64);
-        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes }
+        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes, broken: Vec::new() }
     }
 
     /// Offset of the next commit.
@@ -69,46 +79,71 @@ impl<'a> Cursor<'a> {
         Mark::of(self.bytes.get(self.at as usize..).unwrap_or_default())
     }
 
+    /// Frames, valid by themselves, that stand before the place where the last call of [`Cursor::next_commit`] failed.
+    pub(crate) fn broken_commit(&self) -> &[Placed<'a>] {
+        &self.broken
+    }
+
     /// Reads the commit at the cursor and steps over it. On an error the cursor stays where it was.
     pub(crate) fn next_commit(&mut self) -> Result<Commit<'a>, Bad> {
         let mut frames = Vec::new();
-        let mut at = self.at;
-        let bad = |offset, frames: &Vec<Placed<'_>>, violation| Bad { offset, frames_before: frames.len() as u64, violation };
-        let trailer_offset = loop {
-            match Mark::of(self.from(at)) {
-                Mark::Frame(_) => match FrameView::parse(self.from(at), self.seed.mask(at)) {
-                    Ok(frame) => {
-                        frames.push(Placed { offset: at, frame });
-                        at += u64::from(frame.header.frame_bytes.get());
-                    }
-                    Err(violation) => return Err(bad(at, &frames, violation)),
-                },
-                Mark::Padding => {
-                    let trailer = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
-                    let padding = self.from(at);
-                    let padding = &padding[..padding.len().min((trailer - at) as usize)];
-                    if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
-                        let block = (at + wrong as u64) / self.block_bytes * self.block_bytes;
-                        return Err(bad(block, &frames, Violation { rule: "C1", why: "a padding byte is not FF" }));
-                    }
-                    break trailer;
-                }
-                Mark::Trailer if (at + TRAILER_BYTES as u64).is_multiple_of(self.block_bytes) => break at,
-                _ => return Err(bad(at, &frames, Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" })),
+        match self.read_commit(&mut frames) {
+            Ok((trailer, end)) => {
+                self.at = end;
+                Ok(Commit { trailer, trailer_block: end - self.block_bytes, end, frames })
             }
-        };
-        let trailer = CommitTrailer::parse(self.from(trailer_offset), self.seed, trailer_offset)
-            .map_err(|violation| bad(trailer_offset, &frames, violation))?;
-        let end = trailer_offset + TRAILER_BYTES as u64;
-        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != frames.len() {
-            return Err(bad(
-                trailer_offset,
-                &frames,
-                Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" },
-            ));
+            Err((place, violation)) => {
+                let frames_before = frames.len() as u64;
+                self.broken = frames;
+                let in_frame = violation.rule.starts_with('F');
+                let offset = if in_frame || violation == NOTHING_VALID { place } else { place / self.block_bytes * self.block_bytes };
+                Err(Bad { offset, place, in_frame, frames_before, violation })
+            }
         }
-        self.at = end;
-        Ok(Commit { trailer, trailer_offset, end, frames })
+    }
+
+    /// The commit at the cursor: its trailer, its end, and its frames as far as they are valid.
+    fn read_commit(&self, frames: &mut Vec<Placed<'a>>) -> Result<(CommitTrailer, u64), (u64, Violation)> {
+        let mut at = self.at;
+        loop {
+            let trailer_offset = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
+            match Mark::of(self.from(at)) {
+                Mark::Frame(_) => {
+                    let frame = FrameView::parse(self.from(at), self.seed.mask(at)).map_err(|violation| (at, violation))?;
+                    frames.push(Placed { offset: at, frame });
+                    at += u64::from(frame.header.frame_bytes.get());
+                }
+                Mark::Padding => {
+                    self.check_padding(at, trailer_offset)?;
+                    return self.trailer(trailer_offset, frames.len());
+                }
+                Mark::Trailer if at == trailer_offset => return self.trailer(trailer_offset, frames.len()),
+                _ if at == trailer_offset => {
+                    return Err((at, Violation { rule: "C4", why: "neither a frame nor the trailer stands here" }));
+                }
+                // With the commit's own trailer in place, what is damaged in front of it is padding; else anything may have stood here.
+                _ if at != self.at && self.trailer(trailer_offset, frames.len()).is_ok() => return Err((at, BAD_PADDING)),
+                _ => return Err((at, NOTHING_VALID)),
+            }
+        }
+    }
+
+    /// Rule C1: bytes `FF` from `at` up to the trailer.
+    fn check_padding(&self, at: u64, trailer_offset: u64) -> Result<(), (u64, Violation)> {
+        let padding = self.from(at);
+        let padding = &padding[..padding.len().min((trailer_offset - at) as usize)];
+        let wrong = padding.iter().position(|&b| b != PADDING_BYTE);
+        wrong.map_or(Ok(()), |wrong| Err((at + wrong as u64, BAD_PADDING)))
+    }
+
+    /// Rule C4: the trailer at this offset, of the commit at the cursor, which has `count` frames. Also gives the commit's end.
+    fn trailer(&self, offset: u64, count: usize) -> Result<(CommitTrailer, u64), (u64, Violation)> {
+        let trailer = CommitTrailer::parse(self.from(offset), self.seed, offset).map_err(|violation| (offset, violation))?;
+        let end = offset + TRAILER_BYTES as u64;
+        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != count {
+            return Err((offset, Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
+        }
+        Ok((trailer, end))
     }
 
     /// Valid trailers at block ends at or behind the cursor, wherever damage lies: evidence of what was durable.

@@ -31,7 +31,7 @@ unsafe impl Sync for Image {}
 
 impl Image {
     /// The image of an empty segment of `bytes`, and its one writer.
-    pub(crate) fn new(bytes: usize) -> io::Result<ImageWriter> {
+    pub(crate) fn create(bytes: usize) -> io::Result<ImageWriter> {
         let mut map = MmapOptions::new().len(bytes).map_anon()?;
         let start = map.as_mut_ptr();
         let image = Arc::new(Image { _map: map, start, bytes, placed: AtomicUsize::new(0) });
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn readers_see_what_was_placed_while_the_writer_goes_on() {
-        let mut writer = Image::new(1 << 20).unwrap();
+        let mut writer = Image::create(1 << 20).unwrap();
         let image = Arc::clone(writer.image());
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -112,6 +112,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "counted the room")]
     fn overrunning_the_image_is_a_broken_promise() {
-        Image::new(4096).unwrap().place(4097, |_| {});
+        Image::create(4096).unwrap().place(4097, |_| {});
     }
 }

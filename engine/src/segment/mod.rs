@@ -21,7 +21,7 @@ mod place;
 mod prepare;
 mod tail;
 
-pub(crate) use cursor::{Bad, Commit, Cursor};
+pub(crate) use cursor::{Bad, Commit, Cursor, Placed};
 pub(crate) use image::Image;
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
@@ -194,7 +194,8 @@ pub(crate) fn read_header(bytes: &[u8], number: u64) -> Result<SegmentHeader, Op
         _ => fault(violation),
     })?;
     if header.number.get() != number {
-        return Err(fault(Violation { rule: "S6", why: "the header has the number of another segment" }));
+        let violation = Violation { rule: "S6", why: "the header has the number of another segment" };
+        return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(number), 0, violation)));
     }
     Ok(header)
 }

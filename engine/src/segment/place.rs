@@ -31,7 +31,7 @@ pub(crate) struct SegmentWriter {
 impl SegmentWriter {
     /// Continues a segment whose first bytes, up to a commit's end, are `existing`.
     pub(crate) fn new(file: Arc<dyn DiskFile>, header: SegmentHeader, existing: &[u8], offsets: Vec<u32>) -> io::Result<SegmentWriter> {
-        let mut image = Image::new(header.segment_bytes.get() as usize)?;
+        let mut image = Image::create(header.segment_bytes.get() as usize)?;
         image.place(existing.len(), |room| room.copy_from_slice(existing));
         let end = existing.len() as u64;
         assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");

@@ -1,9 +1,12 @@
 //! What stands behind the last valid commit of a store: nothing, a footer, a torn write, or damage (FORMAT.md section 9).
 
 use chainring_format::checksum::Seed;
+use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::frame::FrameHeader;
 use chainring_format::limits::SECTOR_BYTES;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{Mark, align, footer};
+use zerocopy::FromBytes;
 
 use super::cursor::{Bad, Cursor};
 
@@ -30,21 +33,32 @@ pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, b
     if used == 0 {
         return Tail::Empty;
     }
-    if cursor.mark() == Mark::Footer {
-        if let Ok(footer) = footer::parse(tail, Seed::new(&header.salt), end) {
-            if used_bytes(&tail[footer.footer_bytes.get() as usize..]) == 0 {
-                return Tail::Footer(footer.footer_bytes.get());
-            }
-        }
+    if cursor.mark() == Mark::Footer
+        && let Ok(footer) = footer::parse(tail, Seed::new(&header.salt), end)
+        && used_bytes(&tail[footer.footer_bytes.get() as usize..]) == 0
+    {
+        return Tail::Footer(footer.footer_bytes.get());
     }
     let watermark = cursor.trailers_behind().map(|trailer| trailer.watermark.get()).fold(watermark, u64::max);
     if watermark > next_position {
         return Tail::Damaged(bad);
     }
-    let region = align(used as u64, u64::from(header.block_bytes.get())) as usize;
-    let cut_short = tail.len() < region;
-    let zero_sector = tail[..region.min(tail.len())].chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));
+    // Everything before the bad structure holds, zero bytes in bodies included; it may reach farther than what was written of it.
+    let block = u64::from(header.block_bytes.get());
+    let region_start = bad.place / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+    let claimed_end = claimed_end(bytes, bad.place).min(header.segment_bytes.get());
+    let region_end = align((end + used as u64).max(claimed_end), block);
+    let region = &bytes[(region_start as usize).min(bytes.len())..(region_end as usize).min(bytes.len())];
+    let zero_sector = region.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));
+    let cut_short = region_end > bytes.len() as u64;
     if cut_short || zero_sector { Tail::Torn { cut_bytes: used as u64, bad } } else { Tail::Damaged(bad) }
+}
+
+/// Where the commit of a bad structure ends at the earliest, by what the structure says of itself: a trailer follows in any case.
+fn claimed_end(bytes: &[u8], offset: u64) -> u64 {
+    let frame = FrameHeader::ref_from_prefix(bytes.get(offset as usize..).unwrap_or_default()).ok();
+    let frame_bytes = frame.and_then(|(header, _)| header.stated_bytes()).unwrap_or(0);
+    offset + u64::from(frame_bytes) + TRAILER_BYTES as u64
 }
 
 /// Bytes up to the last one that is not zero.

@@ -67,11 +67,7 @@ impl Recovered {
         match self.tail {
             Tail::Torn { cut_bytes, bad } => {
                 let name = file_name(self.last.header.number.get());
-                Some((
-                    Fault::new(FaultKind::Torn, name, self.last.end, Violation { rule: "R", ..bad.violation })
-                        .at_position(self.next_position),
-                    cut_bytes,
-                ))
+                Some((Fault::new(FaultKind::Torn, name, self.last.end, Violation { rule: "R", ..bad.violation }), cut_bytes))
             }
             _ => None,
         }
@@ -279,7 +275,7 @@ impl Scan {
             && trailer.time_ns.get() >= self.time_ns
             && trailer.epoch.get() >= self.epoch;
         if !continues {
-            return Err(tampered(commit.trailer_offset, Violation { rule: "C5", why: "the commit does not continue the one before it" }));
+            return Err(tampered(commit.trailer_block, Violation { rule: "C5", why: "the commit does not continue the one before it" }));
         }
         for placed in &commit.frames {
             let position = self.next_position;
@@ -308,9 +304,8 @@ impl Scan {
     }
 
     fn damaged(&self, name: &str, bad: Bad) -> OpenError {
-        OpenError::Damaged(
-            Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation).at_position(self.next_position + bad.frames_before),
-        )
+        let fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
+        OpenError::Damaged(if bad.in_frame { fault.at_position(self.next_position + bad.frames_before) } else { fault })
     }
 }
 

@@ -58,31 +58,27 @@ impl Merge {
     }
 
     /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
-    pub(super) fn take_in(&mut self, found: SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
+    pub(super) fn take_in(&mut self, found: &SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
         let name = file_name(found.header.number.get());
         let place = |finding: Finding| {
             let mut fault = Fault::new(finding.kind, name.clone(), finding.offset, finding.violation);
             fault.position = finding.position.map(chainring_format::Position);
             fault
         };
-        self.lineage(&found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
+        self.lineage(found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
 
         // The first fault in file order may be the segment's own or one that only its predecessors show.
-        let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.offset);
-        let across = self.chains(&found, own).or_else(|| self.unique(&found, own));
-        let first = match (across, found.finding) {
-            (Some(across), _) => Some(across),
-            (None, own) => own,
-        };
-        if let Some(finding) = first {
-            self.next_position = finding.position.unwrap_or(found.next_position).min(found.next_position);
-            self.bytes += finding.offset;
+        let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.place);
+        let candidates = [found.finding, self.commits(found, own), self.records_across(found, own), self.unique(found, own)];
+        if let Some(finding) = candidates.into_iter().flatten().min_by_key(|finding| finding.place) {
+            self.next_position += found.offsets_of_records().filter(|offset| *offset < finding.place).count() as u64;
+            self.bytes += finding.place;
             let mut fault = place(finding);
-            fault.stream = finding.stream.and_then(|id| self.name_of(id, &found));
+            fault.stream = finding.stream.and_then(|id| self.name_of(id, found));
             return Err(fault);
         }
-        self.advance(&found);
-        self.footer(&found).map_err(place)?;
+        self.advance(found);
+        self.footer(found).map_err(place)?;
         Ok(PreviousEnd { heads_root: self.buckets.root(self.log_id.unwrap_or_default()) })
     }
 
@@ -90,7 +86,8 @@ impl Merge {
     fn lineage(&mut self, found: &SegmentFindings, previous: Option<&PreviousEnd>) -> Result<(), &'static str> {
         let header = &found.header;
         let log_id = *self.log_id.get_or_insert(Link(header.log_id));
-        if header.log_id != log_id.0 {
+        let genesis = found.deferred.first().filter(|deferred| deferred.position == 0).map(|deferred| deferred.link);
+        if header.log_id != log_id.0 || genesis.is_some_and(|genesis| genesis != log_id) {
             return Err("the header has the id of another log");
         }
         if header.first_position.get() != self.next_position {
@@ -119,23 +116,20 @@ impl Merge {
         Ok(())
     }
 
-    /// What hangs on earlier segments, up to the offset of the segment's own finding.
-    fn chains(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
-        if let Some((digest, offset)) = found.first_commit {
-            if digest != self.commit_digest && offset < own {
-                let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
-                // Frames before this trailer may still be wrong; they come first.
-                return self.chains_of_records(found, offset).or(Some(tampered(offset, None, violation)));
-            }
-        }
-        self.chains_of_records(found, own)
+    /// Whether the segment's first commit follows the last one before it, unless something is wrong before `own`.
+    fn commits(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        let (digest, offset, place) = found.first_commit.filter(|(_, _, place)| *place < own)?;
+        let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
+        (digest != self.commit_digest).then(|| Finding { place, ..tampered(offset, None, violation) })
     }
 
-    fn chains_of_records(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
-        if let Some((recorded_at_ns, position, offset)) = found.first_recorded {
-            if recorded_at_ns < self.time_ns && offset < own {
-                return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
-            }
+    /// Whether the records that hang on earlier segments follow from them.
+    fn records_across(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        if let Some((recorded_at_ns, position, offset)) = found.first_recorded
+            && recorded_at_ns < self.time_ns
+            && offset < own
+        {
+            return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
         }
         let wrong = found
             .deferred
@@ -145,6 +139,7 @@ impl Merge {
         wrong.map(|(deferred, why)| Finding {
             kind: FaultKind::Tampered,
             offset: deferred.offset,
+            place: deferred.offset,
             position: Some(deferred.position),
             stream: deferred.kind_is_event.then_some(deferred.stream_id),
             violation: Violation { rule: "H1", why },
@@ -241,10 +236,12 @@ impl Merge {
         else {
             return Ok(());
         };
-        let kind = if footer::parse(&found.footer, seed, found.end).is_ok() { FaultKind::Tampered } else { FaultKind::Corrupt };
-        let offset = ((found.end + wrong as u64) / FOOTER_PLACE_BYTES * FOOTER_PLACE_BYTES).max(found.end);
+        let (kind, offset) = match footer::parse(&found.footer, seed, found.end) {
+            Ok(_) => (FaultKind::Tampered, found.end),
+            Err(_) => (FaultKind::Corrupt, ((found.end + wrong as u64) / FOOTER_PLACE_BYTES * FOOTER_PLACE_BYTES).max(found.end)),
+        };
         let violation = Violation { rule: "T1", why: "the footer is not what its segment gives" };
-        Err(Finding { kind, offset, position: None, stream: None, violation })
+        Err(Finding { kind, offset, place: offset, position: None, stream: None, violation })
     }
 
     fn name_of(&self, id: StreamId, found: &SegmentFindings) -> Option<String> {
@@ -260,5 +257,5 @@ pub(super) struct PreviousEnd {
 }
 
 fn tampered(offset: u64, position: Option<u64>, violation: Violation) -> Finding {
-    Finding { kind: FaultKind::Tampered, offset, position, stream: None, violation }
+    Finding { kind: FaultKind::Tampered, offset, place: offset, position, stream: None, violation }
 }

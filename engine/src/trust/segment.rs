@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 
+use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
+use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::FaultKind;
-use crate::segment::{Bad, Commit, Cursor, Tail, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, Tail, judge, offset_entry};
 
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finding {
     pub kind: FaultKind,
     pub offset: u64,
+    /// Where the structure itself begins: what comes before it in the file holds.
+    pub place: u64,
     /// Position of the record, for frames.
     pub position: Option<u64>,
     pub stream: Option<StreamId>,
@@ -73,8 +77,8 @@ pub(super) struct SegmentFindings {
     pub offsets: Vec<u32>,
     pub end: u64,
     pub next_position: u64,
-    /// previous_digest of the first commit, and the offset of its trailer.
-    pub first_commit: Option<(Hash, u64)>,
+    /// previous_digest of the first commit, the block of its trailer, and the trailer's offset.
+    pub first_commit: Option<(Hash, u64, u64)>,
     pub commit_digest: Hash,
     pub first_recorded: Option<(u64, u64, u64)>,
     pub time_ns: u64,
@@ -83,6 +87,15 @@ pub(super) struct SegmentFindings {
     pub closed: bool,
     /// Bytes from the end on, as far as a footer may reach.
     pub footer: Vec<u8>,
+}
+
+impl SegmentFindings {
+    /// Offsets of the records that hold, in order.
+    pub(super) fn offsets_of_records(&self) -> impl Iterator<Item = u64> {
+        // The genesis record has no event id.
+        let genesis = self.buckets.get(&ENGINE_LANE).map(|_| u64::from(self.header.block_bytes.get()));
+        genesis.into_iter().chain(self.ids.iter().map(|(_, _, offset)| *offset))
+    }
 }
 
 struct Walk<'a> {
@@ -144,12 +157,14 @@ impl<'a> Walk<'a> {
 
     /// The walk cannot go on: damage, or the tail of the last segment.
     fn at_the_end(&mut self, cursor: &Cursor<'_>, bad: Bad, named_end: Option<(u64, u64)>) -> Option<Finding> {
-        let position = self.found.next_position + bad.frames_before;
-        let stream = self.stream_at(bad.offset);
+        let position = bad.in_frame.then_some(self.found.next_position + bad.frames_before);
+        // A body can only be found wrong behind a header that is right, and then the header says whose it is.
+        let frame = FrameView::peek(self.bytes.get(bad.offset as usize..).unwrap_or_default());
+        let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
         let corrupt =
-            Some(Finding { kind: FaultKind::Corrupt, offset: bad.offset, position: Some(position), stream, violation: bad.violation });
+            Finding { kind: FaultKind::Corrupt, offset: bad.offset, place: bad.place, position, stream, violation: bad.violation };
         if named_end.is_some() {
-            return corrupt;
+            return Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt));
         }
         let watermark = self.found.watermark.max(self.found.header.first_position.get());
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
@@ -163,33 +178,25 @@ impl<'a> Walk<'a> {
                 Some(Finding {
                     kind: FaultKind::Torn,
                     offset: cursor.offset(),
-                    position: Some(self.found.next_position),
+                    place: cursor.offset(),
+                    position: None,
                     stream: None,
                     violation,
                 })
             }
-            Tail::Damaged(_) => corrupt,
+            Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
         }
     }
 
-    /// Stream of a damaged frame, if its header can still be trusted to name it.
-    fn stream_at(&self, offset: u64) -> Option<StreamId> {
-        let frame = FrameView::peek(self.bytes.get(offset as usize..)?)?;
-        let id = frame.stream_id();
-        // A header that no longer matches its checksum may name anything; only a stream that is known is worth naming.
-        (frame.is_event() && (self.found.streams.contains_key(&id) || self.found.deferred.iter().any(|deferred| deferred.stream_id == id))
-            || frame.name().is_some())
-        .then_some(id)
-    }
-
-    /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
-    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
+    /// Steps 4 and 5 of FORMAT.md section 10 for the frames of one commit. Gives the batch that is still open behind them.
+    fn frames(&mut self, frames: &[Placed<'_>]) -> Result<Option<(EventId, u32, u32)>, Finding> {
         let mut batch: Option<(EventId, u32, u32)> = None;
-        for placed in &commit.frames {
+        for placed in frames {
             let position = self.found.next_position;
             let finding = |violation| Finding {
                 kind: FaultKind::Tampered,
                 offset: placed.offset,
+                place: placed.offset,
                 position: Some(position),
                 stream: placed.frame.is_event().then(|| placed.frame.stream_id()),
                 violation,
@@ -198,13 +205,18 @@ impl<'a> Walk<'a> {
             batch = follow_batch(batch, &placed.frame).map_err(finding)?;
             let batch_id = batch.map_or(EventId::default(), |(id, _, _)| id);
             self.record(placed.offset, &placed.frame, batch_id).map_err(finding)?;
-            if batch.is_some_and(|(_, index, count)| index + 1 == count) {
-                batch = None;
-            }
+            batch = batch.filter(|(_, index, count)| index + 1 < *count);
         }
+        Ok(batch)
+    }
+
+    /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
+        let batch = self.frames(&commit.frames)?;
         let trailer = &commit.trailer;
+        let place = commit.end - TRAILER_BYTES as u64;
         let finding =
-            |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_offset, position: None, stream: None, violation };
+            |violation| Finding { kind: FaultKind::Tampered, offset: commit.trailer_block, place, position: None, stream: None, violation };
         if batch.is_some() {
             return Err(finding(Violation { rule: "B1", why: "a batch does not end in its commit" }));
         }
@@ -226,7 +238,7 @@ impl<'a> Walk<'a> {
             return Err(finding(Violation { rule: "C6", why: "the commit digest differs" }));
         }
         match found.first_commit {
-            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_offset)),
+            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_block, place)),
             Some(_) if trailer.previous_digest != found.commit_digest => {
                 return Err(finding(Violation { rule: "C6", why: "the commit does not follow the digest before it" }));
             }

@@ -8,7 +8,7 @@ use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::{Position, Violation};
 
 use super::merge::{Merge, PreviousEnd};
-use super::segment::{SegmentFindings, examine};
+use super::segment::{Finding, SegmentFindings, examine};
 use crate::disk::{Access, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::segment::{read_file, reserved_bytes};
@@ -88,11 +88,16 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
                 outlying = Some(fault);
                 break;
             }
+            Err(OpenError::Unsupported { what }) => {
+                let violation = Violation { rule: "S5", why: "the segment needs what this version does not know" };
+                let fault = Fault::new(FaultKind::Corrupt, file_name(number), 0, violation);
+                outlying = Some(Fault { why: what, ..fault });
+                break;
+            }
             Err(error) => return Err(error),
         }
     }
-    let merged = run(&segments, outlying.is_none(), options)?;
-    let (merge, fault) = merged;
+    let (merge, fault) = run(&segments, outlying.is_none(), options)?;
     let records = merge.records();
     let fault = fault.or(outlying);
     Ok(VerifyReport {
@@ -110,7 +115,7 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
     let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, segments.len().max(1));
     let (next, stop, done) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
     let total: u64 = segments.iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
-    let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, Failure>)>(1);
+    let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, OpenError>)>(1);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let sender = sender.clone();
@@ -143,7 +148,7 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
     })
 }
 
-fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, Failure>)>) -> Result<(Merge, Option<Fault>), OpenError> {
+fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>) -> Result<(Merge, Option<Fault>), OpenError> {
     let mut merge = Merge::new();
     let mut waiting = BTreeMap::new();
     let mut previous: Option<PreviousEnd> = None;
@@ -153,50 +158,44 @@ fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, 
         while let Some(result) = waiting.remove(&index) {
             index += 1;
             match result {
-                Ok(found) => match merge.take_in(found, previous.as_ref()) {
+                Ok(found) => match merge.take_in(&found, previous.as_ref()) {
                     Ok(end) => previous = Some(end),
                     Err(fault) => return Ok((merge, Some(fault))),
                 },
-                Err(Failure::Missing(fault)) => return Ok((merge, Some(fault))),
-                Err(Failure::Io(error)) => return Err(error),
+                Err(error) => return Err(error),
             }
         }
     }
     Ok((merge, None))
 }
 
-/// Why a segment could not be examined.
-enum Failure {
-    Missing(Fault),
-    Io(OpenError),
-}
-
+/// Reads and examines one segment.
 fn examine_file(
     file: &dyn DiskFile,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
     is_last: bool,
     buffer: &mut Vec<u8>,
-) -> Result<SegmentFindings, Failure> {
+) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
-    let io = |source| Failure::Io(OpenError::Io { doing: format!("reading {name}"), source });
+    let io = || OpenError::io(format!("reading {name}"));
     let named_end = successor.map(|successor| (successor.prev_end_offset.get(), successor.prev_footer_bytes.get()));
-    let wanted = match named_end {
-        Some((end, footer_bytes)) => {
-            let file_bytes = file.bytes().map_err(io)?;
-            if end.checked_add(footer_bytes).is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
-                let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
-                return Err(Failure::Missing(Fault::new(FaultKind::Missing, name, file_bytes, violation)));
-            }
-            end + footer_bytes
-        }
-        None => reserved_bytes(header.segment_bytes.get()),
-    };
-    read_file(file, wanted, buffer).map_err(io)?;
+    let limit = reserved_bytes(header.segment_bytes.get());
+    let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
+    read_file(file, named_bytes.unwrap_or(limit).min(limit), buffer).map_err(io())?;
+    if named_bytes.is_some_and(|named| named > buffer.len() as u64) {
+        // It has lost its end; what is left of it is examined as far as its commits are whole.
+        let file_bytes = file.bytes().map_err(io())?;
+        let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
+        let missing = Finding { kind: FaultKind::Missing, offset: file_bytes, place: file_bytes, position: None, stream: None, violation };
+        let mut found = examine(buffer, *header, None);
+        found.finding = found.finding.filter(|finding| finding.kind == FaultKind::Tampered).or(Some(missing));
+        return Ok(found);
+    }
     let mut found = examine(buffer, *header, named_end);
     if !is_last && successor.is_none() {
         // The next header cannot be read, so where this segment ends is not known, and its tail cannot be judged.
-        found.finding = None;
+        found.finding = found.finding.filter(|finding| finding.kind == FaultKind::Tampered);
     }
     Ok(found)
 }

@@ -88,7 +88,10 @@ pub(crate) fn parse_trailer(bytes: &[u8], offset: u64, masks: &Masks) -> Result<
         previous_digest: array_at(bytes, 64),
         digest: array_at(bytes, 96),
     };
-    if trailer.watermark > trailer.first_position.saturating_add(u64::from(trailer.count)) {
+    let Some(next_position) = trailer.first_position.checked_add(u64::from(trailer.count)) else {
+        return Err("the positions of the commit do not fit 64 bits");
+    };
+    if trailer.watermark > next_position {
         return Err("the watermark lies beyond the commit");
     }
     Ok(trailer)
@@ -102,7 +105,7 @@ pub(crate) fn read_commit(window: &mut Window, layout: &Layout, start: u64, posi
     loop {
         let next = position.saturating_add(frames.len() as u64);
         let Some(word) = window.get(here, 4)?.map(|bytes| u32_at(bytes, 0)) else {
-            return Err(Finding::cut("C1", here, "the file ends inside a commit").at_position(next).into());
+            return Err(Finding::cut("C1", here, "the file ends inside a commit").into());
         };
         match word {
             FRAME_BYTES_MIN..=FRAME_BYTES_MAX if word % 8 == 0 => {
@@ -116,7 +119,7 @@ pub(crate) fn read_commit(window: &mut Window, layout: &Layout, start: u64, posi
             }
             TRAILER_MAGIC if layout.trailer_at(here) == here => return read_trailer(window, layout, here, start, frames.len()),
             FOOTER_MAGIC if here == start => return Err(Finding::corrupt("T1", here, "the footer's checksum is wrong").into()),
-            _ => return Err(diagnose(window, layout, start, here, frames.len())?.unwrap_or_else(|| unknown(here, next)).into()),
+            _ => return Err(diagnose(window, layout, start, here, frames.len())?.into()),
         }
     }
 }
@@ -143,7 +146,7 @@ fn read_frame(window: &mut Window, layout: &Layout, here: u64, position: u64) ->
         return Err(bad("F3", "the body's checksum is wrong").into());
     };
     if !frame.slot_filling_is_zero(slot) {
-        return Err(bad("F2", "the body slot's filling is not zero").into());
+        return Err(bad("F3", "the body slot's filling is not zero").into());
     }
     Ok(FrameAt { offset: here, bytes: frame_bytes, slot })
 }
@@ -195,7 +198,7 @@ fn read_trailer(window: &mut Window, layout: &Layout, offset: u64, start: u64, c
 
 /// Names what is wrong where nothing valid stands. If the trailer of this very commit follows in the same block, then only padding or the trailer's
 /// magic can have stood here; else a frame did.
-fn diagnose(window: &mut Window, layout: &Layout, start: u64, here: u64, count: usize) -> Check<Option<Finding>> {
+fn diagnose(window: &mut Window, layout: &Layout, start: u64, here: u64, count: usize) -> Check<Finding> {
     let offset = layout.trailer_at(here);
     if let Some(bytes) = window.get(offset, TRAILER_BYTES as usize)? {
         let mut repaired: [u8; TRAILER_BYTES as usize] = array_at(bytes, 0);
@@ -203,16 +206,12 @@ fn diagnose(window: &mut Window, layout: &Layout, start: u64, here: u64, count: 
         let own = parse_trailer(&repaired, offset, &layout.masks)
             .is_ok_and(|trailer| trailer.count as usize == count && trailer.commit_bytes == trailer.end() - start);
         if own && offset == here {
-            return Ok(Some(Finding::corrupt("C4", here, "the trailer's magic is wrong").blaming(align_down(here, layout.block_bytes))));
+            return Ok(Finding::corrupt("C4", here, "the trailer's magic is wrong").blaming(align_down(here, layout.block_bytes)));
         }
         if own && let Some(padding) = window.get(here, (offset - here) as usize)? {
             let at = padding.iter().position(|byte| *byte != 0xFF).unwrap_or(0);
-            return Ok(Some(bad_padding(layout, here + at as u64)));
+            return Ok(bad_padding(layout, here + at as u64));
         }
     }
-    Ok(None)
-}
-
-fn unknown(here: u64, position: u64) -> Finding {
-    Finding::corrupt("C1", here, "neither a frame, padding nor a trailer stands here").at_position(position)
+    Ok(Finding::corrupt("C1", here, "neither a frame, padding nor a trailer stands here"))
 }

@@ -47,6 +47,11 @@ impl Finding {
         Finding { cut: true, ..Finding::corrupt(rule, offset, why) }
     }
 
+    /// S1: a file of `file_bytes` that its successor says is longer.
+    pub(crate) fn short(file_bytes: u64, why: &str) -> Self {
+        Finding::new(FaultKind::Missing, "S1", file_bytes, format!("the segment is shorter than its successor says: {why}"))
+    }
+
     pub(crate) fn at_position(mut self, position: u64) -> Self {
         self.position = Some(position);
         self

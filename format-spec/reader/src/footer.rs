@@ -63,12 +63,10 @@ pub(crate) fn build(input: &FooterInput<'_>, layout: &Layout) -> Vec<u8> {
 /// T1: compares the footer in the file with the right one. A footer whose own checksum holds was made wrong, any other became wrong.
 pub(crate) fn compare(window: &mut Window, layout: &Layout, end: u64, right: &[u8]) -> Check<()> {
     let Some(offset) = first_difference(window, end, right)? else { return Ok(()) };
-    let finding = if footer_holds(window, layout, end)? {
-        Finding::tampered("T1", end, "the footer is not what its segment gives")
-    } else {
-        Finding::corrupt("T1", end, "the footer's checksum is wrong")
-    };
-    Err(finding.blaming(offset).into())
+    if footer_holds(window, layout, end)? {
+        return Err(Finding::tampered("T1", end, "the footer is not what its segment gives").into());
+    }
+    Err(Finding::corrupt("T1", end, "the footer's checksum is wrong").blaming(offset).into())
 }
 
 /// The sector of the first 8-byte word that differs from the right footer, but never one before the footer.

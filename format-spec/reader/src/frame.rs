@@ -14,7 +14,6 @@ pub(crate) const FRAME_BYTES_MIN: u32 = 152;
 pub(crate) const FRAME_BYTES_MAX: u32 = 0x7FFF_FFF8;
 
 pub(crate) const KIND_GENESIS: u8 = 0;
-pub(crate) const KIND_SEAL: u8 = 1;
 pub(crate) const KIND_EVENT: u8 = 16;
 
 pub(crate) const STREAM_NAME_BYTES_MAX: u16 = 512;
@@ -147,7 +146,7 @@ impl<'a> Frame<'a> {
         if self.header.flags & !FLAG_SALTED != 0 {
             return Err("reserved flags are set");
         }
-        if !matches!(self.header.kind, KIND_GENESIS | KIND_SEAL | KIND_EVENT) {
+        if !matches!(self.header.kind, KIND_GENESIS | KIND_EVENT) {
             return Err("the record's kind is reserved");
         }
         if !all_zero(self.filling) {
@@ -166,7 +165,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Zero filling inside the slot (F2, section 6.3 and 6.4).
+    /// Zero filling inside the slot (F3, sections 6.3 and 6.4).
     pub(crate) fn slot_filling_is_zero(&self, state: Slot) -> bool {
         let used = match state {
             Slot::Kept => self.header.body_bytes as usize + self.header.salt_bytes() as usize,

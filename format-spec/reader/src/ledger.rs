@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::bytes::{Hash, Id, ZERO_HASH};
+use crate::bytes::{Hash, Id, ZERO_HASH, align_down, array_at};
 use crate::chain::{Previous, Step};
 use crate::commit::{FrameAt, Trailer, stream_of};
 use crate::finding::{Check, Finding};
@@ -130,13 +130,15 @@ impl<'a> Ledger<'a> {
                 let position = self.scan.next_position;
                 finding.at_position(position).in_stream(stream_of(&frame))
             })?;
-            if trailer.is_some() && index + 1 == frames.len() && batch.is_open() {
-                let finding = Finding::tampered("B1", at.offset, "a batch is not complete at its commit's end");
-                return Err(finding.at_position(self.scan.next_position).in_stream(stream_of(&frame)).into());
-            }
             self.count(&frame, at);
         }
-        Ok(())
+        match trailer {
+            Some(trailer) if batch.is_open() => {
+                let finding = Finding::tampered("B1", trailer.offset, "the commit ends inside a batch");
+                Err(finding.blaming(align_down(trailer.offset, self.header.block_bytes)).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Steps 4 and 5 for one record.
@@ -167,7 +169,7 @@ impl<'a> Ledger<'a> {
         let header = &frame.header;
         let body_commit = match at.slot {
             Slot::Kept => self.suite.body_commit(&frame.salt(), frame.body()),
-            Slot::Erased => crate::bytes::array_at(frame.slot, 0),
+            Slot::Erased => array_at(frame.slot, 0),
         };
         let input = DigestInput {
             stream_id: &header.stream_id,
@@ -235,7 +237,7 @@ impl<'a> Ledger<'a> {
 
     /// Step 6 for a commit whose records were counted: C5 and C6, as far as this segment goes.
     pub(crate) fn check_trailer(&mut self, trailer: &Trailer, first_position: u64) -> Result<(), Finding> {
-        let block = crate::bytes::align_down(trailer.offset, self.header.block_bytes);
+        let block = align_down(trailer.offset, self.header.block_bytes);
         let bad = |rule, why: &str| Err(Finding::tampered(rule, trailer.offset, why).blaming(block));
         let digest = self.suite.end_commit();
         let scan = &mut self.scan;

@@ -93,9 +93,10 @@ pub struct Fault {
     pub rule: &'static str,
     /// File name of the segment.
     pub segment: String,
-    /// Offset in the file of the frame, block, footer sector or header that failed.
+    /// Where in the file: the start of the frame that failed, of the block of its trailer or padding, of the sector of its footer; 0 for a header
+    /// or a missing file, the file's length if it is too short, the end of the log for a torn tail.
     pub offset: u64,
-    /// Position of the record that failed, or of the one that should stand there.
+    /// Position of the record, if a frame failed.
     pub position: Option<u64>,
     /// Name of the stream of a failing event, where it is known.
     pub stream: Option<String>,
@@ -178,7 +179,7 @@ pub struct Record<'a> {
     pub position: u64,
     /// Its number in its stream, or in the engine's lane.
     pub version: u64,
-    /// 0 genesis, 1 seal, 16 event.
+    /// 0 genesis, 16 event.
     pub kind: u8,
     /// Name of its stream; engine records have none.
     pub stream: Option<&'a str>,

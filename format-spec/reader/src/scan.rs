@@ -102,8 +102,9 @@ impl Walk<'_> {
 
     /// S1: the file must hold what its successor says it holds.
     fn check_length(&mut self, end: u64, footer_bytes: u64) -> Check<()> {
-        if self.window.file_bytes() < end.saturating_add(footer_bytes) {
-            return Err(Finding::new(FaultKind::Missing, "S1", end, "the file ends inside the footer its successor names").into());
+        let file_bytes = self.window.file_bytes();
+        if file_bytes < end.saturating_add(footer_bytes) {
+            return Err(Finding::short(file_bytes, "the file ends inside the footer").into());
         }
         Ok(())
     }
@@ -111,12 +112,12 @@ impl Walk<'_> {
     /// The bytes at `start` are not a commit: `broken` tells why. Gives the commit if a writer has completed it meanwhile.
     fn at_broken(&mut self, mut broken: Finding, start: u64, position: u64) -> Check<Option<Trailer>> {
         let tries = match self.segment.end {
-            End::Named { .. } => return self.damaged(in_named(broken)).map(|()| None),
+            End::Named { .. } => return self.damaged(in_named(broken, self.window.file_bytes())).map(|()| None),
             End::Walked if !self.patience.is_zero() => TAIL_TRIES,
             End::Walked | End::Unknown => 0,
         };
         for left in (0..=tries).rev() {
-            let tail = tail::judge(&mut self.window, &self.layout, start, position)?;
+            let tail = tail::judge(&mut self.window, &self.layout, start, broken.place, position)?;
             if left == 0 || matches!(tail, Tail::Empty | Tail::Footer) {
                 self.ledger.scan.tail = tail;
                 break;
@@ -143,7 +144,7 @@ impl Walk<'_> {
         let lacks_genesis = self.segment.header.number == 1 && position == 0;
         match self.ledger.scan.tail {
             Tail::Empty | Tail::Footer if lacks_genesis => {
-                Err(Finding::corrupt("F7", start, "the first segment has no genesis record").at_position(0).into())
+                Err(Finding::corrupt("F7", start, "the first segment has no genesis record").into())
             }
             Tail::Empty | Tail::Footer => Ok(()),
             Tail::Torn if lacks_genesis => self.damaged(broken),
@@ -151,7 +152,7 @@ impl Walk<'_> {
             Tail::Torn if matches!(self.segment.end, End::Unknown) => Ok(()),
             Tail::Torn => {
                 let why = format!("torn tail, never acknowledged: {}", broken.why);
-                Err(Finding::new(FaultKind::Torn, "R", start, why).at_position(position).into())
+                Err(Finding::new(FaultKind::Torn, "R", start, why).into())
             }
             Tail::Damaged(why) => self.damaged(Finding { why: format!("{}; {why}", broken.why), ..broken }),
         }
@@ -159,10 +160,9 @@ impl Walk<'_> {
 }
 
 /// In a segment with a successor every byte up to the named end must be valid (S1).
-fn in_named(broken: Finding) -> Finding {
+fn in_named(broken: Finding, file_bytes: u64) -> Finding {
     if broken.cut {
-        let why = format!("the segment is shorter than its successor says: {}", broken.why);
-        return Finding { kind: FaultKind::Missing, rule: "S1", why, ..broken };
+        return Finding::short(file_bytes, &broken.why);
     }
     if broken.rule == "T1" {
         return Finding { rule: "S1", why: "a footer stands before the segment's named end".to_owned(), ..broken };

@@ -33,11 +33,12 @@ pub(crate) fn open(dir: &Path) -> Result<Store, Error> {
             break;
         }
         // Step 2
-        match settle(read_header(&mut Window::open(path)?))?.and_then(|header| usable(header, number, &store.segments)) {
+        let mut window = Window::open(path)?;
+        match settle(read_header(&mut window))?.and_then(|header| usable(header, number, &store.segments)) {
             Ok(header) => store.push(path, name, header),
             Err(finding) => {
                 let successor = files.get(&(number + 1));
-                store.broken = Some((name, short_or_bad(finding, successor)?));
+                store.broken = Some((name, short_or_bad(finding, window.file_bytes(), successor)?));
                 break;
             }
         }
@@ -69,13 +70,12 @@ fn usable(header: Header, number: u64, before: &[Segment]) -> Result<Header, Fin
 }
 
 /// A header cut short is missing bytes if a successor vouches for them, else it is just not a header.
-fn short_or_bad(finding: Finding, successor: Option<&PathBuf>) -> Result<Finding, Error> {
+fn short_or_bad(finding: Finding, file_bytes: u64, successor: Option<&PathBuf>) -> Result<Finding, Error> {
     let Some(successor) = successor.filter(|_| finding.cut) else { return Ok(finding) };
     if settle(read_header(&mut Window::open(successor)?))?.is_err() {
         return Ok(finding);
     }
-    let why = format!("the segment is shorter than its successor says: {}", finding.why);
-    Ok(Finding { kind: FaultKind::Missing, rule: "S1", why, ..finding })
+    Ok(Finding::short(file_bytes, &finding.why))
 }
 
 fn list(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, Error> {

@@ -6,6 +6,7 @@
 use crate::Error;
 use crate::bytes::{align_up, all_zero, u32_at, u64_at};
 use crate::commit::{Layout, TRAILER_BYTES, parse_trailer};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::window::Window;
 
 const SECTOR_BYTES: u64 = 512;
@@ -30,12 +31,12 @@ pub(crate) enum Tail {
     Damaged(&'static str),
 }
 
-/// Judges the tail behind `end`, the end of the last valid commit; `next_position` is P of section 9.
-pub(crate) fn judge(window: &mut Window, layout: &Layout, end: u64, next_position: u64) -> Result<Tail, Error> {
+/// Judges the tail behind `end`, the end of the last valid commit; `bad` is where the bad structure begins and `next_position` is P of section 9.
+pub(crate) fn judge(window: &mut Window, layout: &Layout, end: u64, bad: u64, next_position: u64) -> Result<Tail, Error> {
     if footer_holds(window, layout, end)? {
         return Ok(Tail::Footer);
     }
-    let evidence = read_tail(window, layout, end)?;
+    let evidence = read_tail(window, layout, end, bad)?;
     Ok(if evidence.is_empty {
         Tail::Empty
     } else if evidence.watermark > next_position {
@@ -72,10 +73,18 @@ struct Evidence {
     has_hole: bool,
 }
 
+/// Where the commit of the bad structure ends at the earliest: behind what the structure says of itself there is a trailer.
+fn claimed_end(window: &mut Window, layout: &Layout, bad: u64) -> Result<u64, Error> {
+    let header = window.get(bad, FRAME_HEADER_BYTES)?.map(FrameHeader::parse);
+    let frame_bytes = header.filter(|header| header.check_lengths().is_ok()).map_or(0, |header| header.frame_bytes);
+    Ok((bad + u64::from(frame_bytes) + TRAILER_BYTES).min(layout.segment_bytes))
+}
+
 /// Reads the tail once. A zero sector only lies in the region if bytes follow it, so holes count when the next byte that is not zero is seen.
-fn read_tail(window: &mut Window, layout: &Layout, end: u64) -> Result<Evidence, Error> {
+fn read_tail(window: &mut Window, layout: &Layout, end: u64, bad: u64) -> Result<Evidence, Error> {
     // Nothing of this segment can stand behind its largest end and a footer there.
     let stop = window.file_bytes().min(layout.segment_bytes + footer_bytes_max(layout.segment_bytes));
+    let claimed_end = claimed_end(window, layout, bad)?;
     let mut evidence = Evidence { is_empty: true, watermark: 0, has_hole: false };
     let (mut zero_sector_seen, mut written_end) = (false, end);
     let mut here = end;
@@ -86,7 +95,8 @@ fn read_tail(window: &mut Window, layout: &Layout, end: u64) -> Result<Evidence,
         let Some(piece) = window.get(here, count as usize)? else { break };
         for (index, sector) in piece.chunks(SECTOR_BYTES as usize).enumerate() {
             if all_zero(sector) {
-                zero_sector_seen = true;
+                // In front of the bad structure everything holds, zero bytes in bodies included.
+                zero_sector_seen |= here + (index as u64 + 1) * SECTOR_BYTES > bad;
             } else {
                 evidence.is_empty = false;
                 evidence.has_hole |= zero_sector_seen;
@@ -103,7 +113,7 @@ fn read_tail(window: &mut Window, layout: &Layout, end: u64) -> Result<Evidence,
         here += count;
     }
     // The region is rounded up to whole blocks; what lies between is zero, or not in the file at all.
-    let region_end = align_up(written_end, layout.block_bytes);
+    let region_end = align_up(written_end.max(claimed_end), layout.block_bytes);
     evidence.has_hole |= region_end > window.file_bytes() || region_end - written_end >= SECTOR_BYTES;
     Ok(evidence)
 }

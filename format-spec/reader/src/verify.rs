@@ -29,8 +29,7 @@ pub(crate) fn run(dir: &Path, options: &Options) -> Result<(Report, Store), Erro
     let fault = scan_all(&store.segments, options, &mut merge)?;
     let fault = fault.or_else(|| {
         let (name, finding) = store.broken.as_ref()?;
-        let finding = if finding.rule == "L1" { finding.clone().at_position(merge.log.next_position) } else { finding.clone() };
-        Some(merge.fault(name, finding))
+        Some(merge.fault(name, finding.clone()))
     });
     Ok((merge.report(fault), store))
 }

@@ -1,0 +1,190 @@
+//! Random histories on a disk that loses and tears what was not synced, against a model: what is recovered is a prefix of what was submitted, holds
+//! everything that was acknowledged, keeps batches whole, and verifies. One seed replays a run; a failure names it.
+
+mod support;
+
+use chainring::disk::Environment;
+use chainring::disk::sim::{Fault, SimDisk, SimRandom};
+use chainring::{AppendError, Durability, Event, EventId, Opened};
+use support::{check, content, open, read, request};
+
+/// What the model knows of one run: every request in the order it was submitted, and how many of them were acknowledged.
+#[derive(Default)]
+struct Model {
+    submitted: Vec<Vec<Event>>,
+    acknowledged: usize,
+}
+
+impl Model {
+    /// Recovered events must be whole requests from the front, at least the acknowledged ones. Forgets what was lost.
+    fn reconcile(&mut self, recovered: &[(String, u64, EventId, Vec<u8>)], seed: u64) {
+        let mut at = 0;
+        let mut requests = 0;
+        while at < recovered.len() {
+            let expected = self.submitted.get(requests).unwrap_or_else(|| panic!("seed {seed}: something was invented at event {at}"));
+            for event in expected {
+                let found = recovered.get(at).unwrap_or_else(|| panic!("seed {seed}: a batch was torn at event {at}"));
+                assert_eq!((&found.0, Some(found.2), &found.3), (&event.stream, event.id, &event.body), "seed {seed}: event {at} differs");
+                at += 1;
+            }
+            requests += 1;
+        }
+        assert!(
+            requests >= self.acknowledged,
+            "seed {seed}: {} of {} acknowledged requests are gone",
+            self.acknowledged - requests,
+            self.acknowledged
+        );
+        self.submitted.truncate(requests);
+        self.acknowledged = requests;
+    }
+}
+
+/// Some appends, some of them waited for; gives up at the first failure.
+fn work(environment: &Environment, random: &mut SimRandom, model: &mut Model) {
+    let Ok(log) = open(environment) else { return };
+    let mut pending = Vec::new();
+    for _ in 0..random.below(60) {
+        let (events, request) = request(random, 5);
+        let level = if random.below(4) == 0 { Durability::Written } else { Durability::Durable };
+        model.submitted.push(events);
+        match log.submit(request.durability(level)) {
+            Ok(receipt) => pending.push((model.submitted.len(), level, receipt)),
+            Err(_) => {
+                model.submitted.pop();
+                break;
+            }
+        }
+        if random.below(5) == 0 {
+            for (count, level, receipt) in pending.drain(..) {
+                if receipt.wait().is_ok() && level == Durability::Durable {
+                    model.acknowledged = model.acknowledged.max(count);
+                }
+            }
+        }
+    }
+    match random.below(3) {
+        0 => std::mem::forget(log), // killed: nothing is written any more
+        1 => drop(log),
+        _ => {
+            if log.close().is_ok() {
+                model.acknowledged = model.submitted.len();
+            }
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = SimRandom::new(seed);
+    let mut disk = SimDisk::new().with_block_bytes(if random.below(2) == 0 { 512 } else { 4096 });
+    let mut model = Model::default();
+    for round in 0..4 {
+        let environment = disk.environment(seed * 31 + round);
+        match random.below(6) {
+            0 => disk.inject(Fault::Write(1 + random.below(20))),
+            1 => disk.inject(Fault::Sync(1 + random.below(20))),
+            _ => {}
+        }
+        work(&environment, &mut random, &mut model);
+        disk = disk.crash(random.next_u64());
+        // A reader sees what recovery will keep, and changes nothing.
+        let environment = disk.environment(seed * 31 + round);
+        let Ok(before) = read(&environment).map(|store| content(&store)) else {
+            assert_eq!(model.acknowledged, 0, "seed {seed}: an acknowledged store is gone");
+            model.submitted.clear();
+            continue;
+        };
+        // The cut may come again while recovering; recovery is idempotent.
+        if random.below(2) == 0 {
+            let interrupted = SimDisk::crash(&disk, 1);
+            interrupted.inject(Fault::Sync(1 + random.below(4)));
+            drop(open(&interrupted.environment(seed)));
+            disk = interrupted.crash(random.next_u64());
+        }
+        let environment = disk.environment(seed * 31 + round + 100);
+        let log = open(&environment).unwrap_or_else(|error| panic!("seed {seed}, round {round}: {error}"));
+        assert_eq!(content(&log), before, "seed {seed}: reader and writer recover the same");
+        model.reconcile(&before, seed);
+        log.close().unwrap();
+        let report = check(&environment);
+        assert_eq!((&report.fault, report.events), (&None, before.len() as u64), "seed {seed}, round {round}");
+        disk = disk.crash(1);
+    }
+}
+
+#[test]
+fn recovered_is_a_prefix_with_everything_acknowledged() {
+    for seed in 0..300 {
+        run(seed);
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final_and_hides_what_it_did_not_make_durable() {
+    let disk = SimDisk::new();
+    let environment = disk.environment(1);
+    let log = open(&environment).unwrap();
+    let mut random = SimRandom::new(7);
+    let (first, request_a) = request(&mut random, 3);
+    log.append(request_a).unwrap();
+    disk.inject(Fault::Sync(1));
+    let lost: Vec<_> = (0..3).map(|_| log.submit(request(&mut random, 3).1).unwrap()).collect();
+    for receipt in lost {
+        assert!(matches!(receipt.wait(), Err(AppendError::OutcomeUnknown(_))));
+    }
+    // The device works again, and that changes nothing: what it said before was final.
+    disk.heal();
+    assert!(matches!(log.append(request(&mut random, 3).1), Err(AppendError::Poisoned(_))));
+    assert_eq!(content(&log).len(), first.len(), "readers stay below the last good watermark");
+    assert!(log.close().is_err());
+    // Reopening reads from the device, where the lost bytes never arrived, not from the cache that still shows them.
+    let log = open(&environment).unwrap();
+    assert_eq!(content(&log).len(), first.len());
+    log.append(request(&mut random, 3).1).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_before_anything_is_promised_and_is_no_end() {
+    let disk = SimDisk::new();
+    let environment = disk.environment(1);
+    let log = open(&environment).unwrap();
+    disk.inject(Fault::Full);
+    let append = |n: u32| log.append(Event::new("s", "E").body(vec![n as u8; 5000]));
+    let appended = (0..100).take_while(|&n| append(n).is_ok()).count();
+    assert!((5..20).contains(&appended), "one segment was filled: {appended}");
+    assert!(matches!(append(0), Err(AppendError::NoSpace(_))));
+    disk.heal();
+    append(0).unwrap();
+    assert_eq!(content(&log).len(), appended + 1);
+    log.close().unwrap();
+    assert!(check(&environment).is_ok());
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_reported_never_silently() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    let environment = disk.environment(3);
+    let log = open(&environment).unwrap();
+    log.append(Event::new("s", "Kept").body("kept")).unwrap();
+    let whole = disk.content("0000000001.seg").unwrap();
+    log.append(Event::new("s", "Torn").body(vec![1; 3000])).unwrap();
+    std::mem::forget(log);
+    let mut torn = disk.content("0000000001.seg").unwrap();
+    let end = (0..torn.len()).rev().find(|&at| whole[at] != torn[at]).unwrap() + 1;
+    let start = (0..torn.len()).find(|&at| whole[at] != torn[at]).unwrap() / 512 * 512;
+    torn[start + 1024..start + 1536].fill(0);
+    let disk = SimDisk::new().with_block_bytes(512);
+    disk.overwrite("0000000001.seg", torn);
+    let environment = disk.environment(4);
+
+    let fault = check(&environment).fault.unwrap();
+    assert_eq!((fault.kind.to_string().as_str(), fault.offset), ("torn", start as u64));
+    assert_eq!(read(&environment).unwrap().report().opened, Opened::Torn);
+    let log = open(&environment).unwrap();
+    assert_eq!((log.report().opened, log.report().cut_bytes), (Opened::Torn, (end - start) as u64));
+    assert_eq!(content(&log).len(), 1);
+    log.append(Event::new("s", "After")).unwrap();
+    log.close().unwrap();
+    assert!(check(&environment).is_ok());
+    assert_eq!(support::names_of_segments(&disk).len(), 2, "recovery never appends to a segment it had to cut");
+}

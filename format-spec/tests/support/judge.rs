@@ -1,0 +1,310 @@
+//! Walks a store and names its first fault, over the crate's own types: shows that each golden case is wrong for the reason it states.
+//!
+//! It follows FORMAT.md sections 9 and 10 in one pass, in file order. It holds whole files and every head in memory, and is never
+//! used for anything but these small stores; verifiers for real ones live elsewhere.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
+use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
+use chainring_format::frame::{FrameHeader, FrameView, back_distance};
+use chainring_format::hash::{self, CommitHasher, Hash};
+use chainring_format::limits::SECTOR_BYTES;
+use chainring_format::segment::{SegmentHeader, file_name, number_of};
+use chainring_format::{EventId, Link, Mark, StreamId, Violation, align, checksum::Seed};
+
+use zerocopy::FromBytes;
+
+use super::bless::first_difference;
+use super::case::{Fault, Verdict};
+use super::store::Head;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// What the records so far lead to.
+#[derive(Clone, Default)]
+struct State {
+    next: u64,
+    lanes: BTreeMap<u16, Head>,
+    streams: BTreeMap<StreamId, Head>,
+    ids: HashSet<EventId>,
+    log_id: Hash,
+    digest: Hash,
+    time_ns: u64,
+    watermark: u64,
+    epoch: u64,
+    /// The batch being read: its id, the index that must come next, its count.
+    batch: Option<(EventId, u32, u32)>,
+    links: Vec<Link>,
+    /// Position table of the segment being read.
+    offsets: Vec<u32>,
+}
+
+/// One segment being read.
+struct Segment<'a> {
+    number: u64,
+    file: &'a [u8],
+    header: SegmentHeader,
+    successor: Option<SegmentHeader>,
+    last: bool,
+}
+
+impl Segment<'_> {
+    fn seed(&self) -> Seed {
+        Seed::new(&self.header.salt)
+    }
+
+    fn block(&self) -> u64 {
+        self.header.block_bytes.get().into()
+    }
+
+    /// Where its commits stop, as far as another file says so.
+    fn named_end(&self) -> Option<u64> {
+        self.successor.map(|next| next.prev_end_offset.get())
+    }
+
+    fn fault(&self, kind: &'static str, rule: &'static str, offset: u64, position: Option<u64>) -> Fault {
+        Fault { kind, rule, segment: file_name(self.number), offset, position }
+    }
+
+    /// A fault of the trailer that stands at this offset.
+    fn trailer_fault(&self, kind: &'static str, rule: &'static str, offset: u64) -> Fault {
+        self.fault(kind, rule, offset + TRAILER_BYTES as u64 - self.block(), None)
+    }
+}
+
+/// The verdict over a store.
+pub(crate) fn judge(files: &Files) -> Verdict {
+    let mut state = State::default();
+    let fault = walk(files, &mut state).err();
+    Verdict { records: state.next, fault }
+}
+
+fn walk(files: &Files, state: &mut State) -> Result<(), Fault> {
+    let highest = files.keys().filter_map(|name| number_of(name)).max().expect("a golden store has a segment");
+    for number in 1..=highest {
+        let Some(file) = files.get(&file_name(number)) else {
+            return Err(Fault { kind: "missing", rule: "L1", segment: file_name(number), offset: 0, position: None });
+        };
+        let broken = |kind, rule| Fault { kind, rule, segment: file_name(number), offset: 0, position: None };
+        let header = SegmentHeader::parse(file).map_err(|violation| broken("corrupt", violation.rule))?;
+        let successor = files.get(&file_name(number + 1)).and_then(|file| SegmentHeader::parse(file).ok());
+        let segment = Segment { number, file, header, successor, last: number == highest };
+        lineage(&segment, state).map_err(|()| broken("tampered", "S6"))?;
+        state.epoch = segment.header.epoch.get();
+        state.offsets.clear();
+        read_segment(files, &segment, state)?;
+    }
+    Ok(())
+}
+
+/// Rule S6.
+fn lineage(segment: &Segment<'_>, state: &mut State) -> Result<(), ()> {
+    let header = &segment.header;
+    let right = if segment.number == 1 {
+        // The link of the genesis record is the log id: taken from the first frame, which is checked in its turn.
+        let genesis = segment.file.get(segment.block() as usize..).and_then(FrameView::peek);
+        state.log_id = genesis.map_or(header.log_id, |frame| frame.link().0);
+        let zeros = header.prev_commit_digest == [0; 32] && header.prev_heads_root == [0; 32];
+        zeros && [header.prev_end_offset, header.prev_footer_bytes, header.prev_cut_bytes].iter().all(|field| field.get() == 0)
+    } else {
+        let none = Head { count: 0, position: 0, link: state.log_id };
+        let head = |bucket| state.lanes.get(&bucket).unwrap_or(&none);
+        let root = hash::heads_root(|bucket| (head(bucket).count, Link(head(bucket).link)));
+        header.prev_commit_digest == state.digest && header.prev_heads_root == root
+    };
+    let continues = header.first_position.get() == state.next && header.epoch.get() >= state.epoch.max(1);
+    let named = header.number.get() == segment.number && header.log_id == state.log_id;
+    if right && continues && named { Ok(()) } else { Err(()) }
+}
+
+/// The commits of a segment, its footer, and in the last one its tail.
+fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Result<(), Fault> {
+    let (length, mut at) = (segment.file.len() as u64, segment.block());
+    loop {
+        if segment.named_end() == Some(at) {
+            let footer_bytes = segment.successor.map_or(0, |next| next.prev_footer_bytes.get());
+            if length < at + footer_bytes {
+                return Err(segment.fault("missing", "S1", length, None));
+            }
+            return if footer_bytes > 0 { check_footer(segment, state, at, at + footer_bytes) } else { Ok(()) };
+        }
+        if segment.named_end().is_some_and(|end| length <= at && length < end) {
+            return Err(segment.fault("missing", "S1", length, None));
+        }
+        let rest = &segment.file[at as usize..];
+        if segment.named_end().is_none() {
+            if rest.iter().all(|&b| b == 0) {
+                return Ok(());
+            }
+            let mark = Mark::of(rest);
+            if mark == Mark::Footer && (!segment.last || footer::parse(rest, segment.seed(), at).is_ok()) {
+                let length = footer::parse(rest, segment.seed(), at).map_or(rest.len() as u64, |header| header.footer_bytes.get());
+                return check_footer(segment, state, at, at + length);
+            }
+        }
+        let before = state.clone();
+        match read_commit(segment, state, at) {
+            Ok(end) => at = end,
+            Err(fault) if segment.last && fault.kind == "corrupt" && is_torn(files, segment, &before, at, place_of(segment, &fault)) => {
+                *state = before;
+                return Err(segment.fault("torn", "R", at, None));
+            }
+            // The header that names the end is unreadable: nothing is said about bytes that may lie behind it.
+            Err(fault) if !segment.last && segment.named_end().is_none() && fault.kind == "corrupt" => {
+                *state = before;
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// Where the bad structure itself begins: a trailer's fault names its block.
+fn place_of(segment: &Segment<'_>, fault: &Fault) -> u64 {
+    if fault.rule == "C4" { align(fault.offset + 1, segment.block()) - TRAILER_BYTES as u64 } else { fault.offset }
+}
+
+/// Whether the tail behind `end` is a write that never finished, and holds nothing that was acknowledged.
+fn is_torn(files: &Files, segment: &Segment<'_>, state: &State, end: u64, bad: u64) -> bool {
+    let headers = files.iter().filter(|(name, _)| number_of(name).is_some()).filter_map(|(_, file)| SegmentHeader::parse(file).ok());
+    let mut watermark = headers.map(|header| header.first_position.get()).max().unwrap_or(0).max(state.watermark);
+    let mut block_end = end + segment.block();
+    while block_end <= segment.file.len() as u64 {
+        let offset = block_end - TRAILER_BYTES as u64;
+        if let Ok(trailer) = CommitTrailer::parse(&segment.file[offset as usize..], segment.seed(), offset) {
+            watermark = watermark.max(trailer.watermark.get());
+        }
+        block_end += segment.block();
+    }
+    let used = segment.file.iter().rposition(|&b| b != 0).map_or(0, |last| last as u64 + 1);
+    let frame = FrameHeader::ref_from_prefix(&segment.file[bad as usize..]).ok().and_then(|(header, _)| header.stated_bytes());
+    let claimed = (bad + u64::from(frame.unwrap_or(0)) + TRAILER_BYTES as u64).min(segment.header.segment_bytes.get());
+    let region_end = align(used.max(claimed), segment.block()) as usize;
+    let region = &segment.file[bad as usize / SECTOR_BYTES * SECTOR_BYTES..region_end.min(segment.file.len())];
+    let zero_sector = region.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));
+    watermark <= state.next && (region_end > segment.file.len() || zero_sector)
+}
+
+/// One commit; its end.
+fn read_commit(segment: &Segment<'_>, state: &mut State, start: u64) -> Result<u64, Fault> {
+    let mut at = start;
+    state.links.clear();
+    loop {
+        let bytes = segment.file.get(at as usize..).unwrap_or_default();
+        match Mark::of(bytes) {
+            Mark::Frame(_) => at = read_frame(segment, state, at)?,
+            Mark::Padding | Mark::Trailer => {
+                let offset = align(at + TRAILER_BYTES as u64, segment.block()) - TRAILER_BYTES as u64;
+                let padding = segment.file.get(at as usize..offset as usize).unwrap_or(bytes);
+                if let Some(wrong) = padding.iter().position(|&b| b != PADDING_BYTE) {
+                    let block = (at + wrong as u64) / segment.block() * segment.block();
+                    return Err(segment.fault("corrupt", "C1", block, None));
+                }
+                read_trailer(segment, state, start, offset)?;
+                return Ok(offset + TRAILER_BYTES as u64);
+            }
+            Mark::Footer | Mark::Nothing => return Err(segment.fault("corrupt", "C1", at, None)),
+        }
+    }
+}
+
+/// One frame; its end.
+fn read_frame(segment: &Segment<'_>, state: &mut State, at: u64) -> Result<u64, Fault> {
+    let position = state.next;
+    let bytes = &segment.file[at as usize..];
+    let fault = |kind, rule| segment.fault(kind, rule, at, Some(position));
+    let frame = FrameView::parse(bytes, segment.seed().mask(at)).map_err(|violation| fault("corrupt", violation.rule))?;
+    let tampered = |violation: Violation| fault("tampered", violation.rule);
+    frame.check(position).map_err(tampered)?;
+    let batch_id = batch_of(&frame, state).ok_or_else(|| fault("tampered", "B1"))?;
+    chains(&frame, state, batch_id).ok_or_else(|| fault("tampered", "H1"))?;
+    if frame.is_event() && !state.ids.insert(frame.event_id()) {
+        return Err(fault("tampered", "H2"));
+    }
+    let link = frame.link();
+    let count = state.lanes.get(&frame.bucket()).map_or(0, |head| head.count) + 1;
+    state.lanes.insert(frame.bucket(), Head { count, position, link: link.0 });
+    if frame.is_event() {
+        state.streams.insert(frame.stream_id(), Head { count: frame.header.version.get(), position, link: link.0 });
+    }
+    if (position - segment.header.first_position.get()).is_multiple_of(POSITION_STRIDE) {
+        state.offsets.push((at / 8) as u32);
+    }
+    state.links.push(link);
+    state.time_ns = frame.header.recorded_at_ns.get();
+    state.next += 1;
+    Ok(at + frame.bytes().len() as u64)
+}
+
+/// Rule B1; the batch's id, zero for a record alone.
+fn batch_of(frame: &FrameView<'_>, state: &mut State) -> Option<EventId> {
+    let (index, count) = (frame.header.batch_index.get(), frame.header.batch_count.get());
+    let (id, expected, of) = state.batch.unwrap_or((frame.event_id(), 0, count));
+    if (index, count) != (expected, of) {
+        return None;
+    }
+    state.batch = (index + 1 < count).then_some((id, index + 1, count));
+    Some(if count == 0 { EventId::default() } else { id })
+}
+
+/// Rule H1.
+fn chains(frame: &FrameView<'_>, state: &State, batch_id: EventId) -> Option<()> {
+    let (header, position) = (frame.header, state.next);
+    let lane = state.lanes.get(&frame.bucket());
+    let stream = if frame.is_event() { state.streams.get(&frame.stream_id()) } else { lane };
+    let version = if frame.is_event() { stream.map_or(0, |head| head.count) + 1 } else { lane.map_or(0, |head| head.count) };
+    let (prev_bucket, prev_stream) = if frame.is_event() {
+        let first = || frame.name().map_or([0; 32], |name| hash::name_commit(&Link(state.log_id), name));
+        (lane.map_or(state.log_id, |head| head.link), stream.map_or_else(first, |head| head.link))
+    } else {
+        (lane.map_or([0; 32], |head| head.link), lane.map_or([0; 32], |head| head.link))
+    };
+    let link = frame.expected_link(&frame.digest(batch_id), &prev_bucket, &prev_stream);
+    let backs = header.bucket_back.get() == back_distance(position, lane.map(|head| head.position))
+        && header.stream_back.get() == back_distance(position, stream.map(|head| head.position));
+    let right = frame.link() == link && header.version.get() == version && header.recorded_at_ns.get() >= state.time_ns;
+    (right && backs).then_some(())
+}
+
+/// Rules C4, C5, C6, and B1 where a batch is cut off.
+fn read_trailer(segment: &Segment<'_>, state: &mut State, start: u64, offset: u64) -> Result<(), Fault> {
+    let bytes = segment.file.get(offset as usize..).unwrap_or_default();
+    let corrupt = |violation: Violation| segment.trailer_fault("corrupt", violation.rule, offset);
+    let trailer = CommitTrailer::parse(bytes, segment.seed(), offset).map_err(corrupt)?;
+    let end = offset + TRAILER_BYTES as u64;
+    let count = state.links.len() as u64;
+    if u64::from(trailer.count.get()) != count || trailer.commit_bytes.get() != end - start {
+        return Err(segment.trailer_fault("corrupt", "C4", offset));
+    }
+    if state.batch.is_some() {
+        return Err(segment.trailer_fault("tampered", "B1", offset));
+    }
+    let steady = trailer.watermark.get() >= state.watermark && trailer.epoch.get() >= state.epoch;
+    let first = state.next - count;
+    if trailer.first_position.get() != first || trailer.time_ns.get() != state.time_ns || !steady {
+        return Err(segment.trailer_fault("tampered", "C5", offset));
+    }
+    let digest = CommitHasher::new(&state.digest, first, count as u32, state.time_ns).links(&state.links).finish();
+    if trailer.previous_digest != state.digest || trailer.digest != digest {
+        return Err(segment.trailer_fault("tampered", "C6", offset));
+    }
+    (state.digest, state.watermark, state.epoch) = (digest, trailer.watermark.get(), trailer.epoch.get());
+    Ok(())
+}
+
+/// Rule T1.
+fn check_footer(segment: &Segment<'_>, state: &State, at: u64, end: u64) -> Result<(), Fault> {
+    let entry = |(&bucket, head): (&u16, &Head)| BucketHead { bucket, count: head.count, position: head.position, link: Link(head.link) };
+    let heads: Vec<BucketHead> = state.lanes.iter().map(entry).collect();
+    let content =
+        FooterContent { end_offset: at, next_position: state.next, commit_digest: &state.digest, heads: &heads, offsets: &state.offsets };
+    let right = footer::encode(&content, segment.seed());
+    let found = &segment.file[at as usize..end as usize];
+    let Some(wrong) = first_difference(found, &right) else { return Ok(()) };
+    if footer::parse(found, segment.seed(), at).is_ok() {
+        return Err(segment.fault("tampered", "T1", at, None));
+    }
+    let sector = (at + wrong as u64) / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+    Err(segment.fault("corrupt", "T1", sector.max(at), None))
+}

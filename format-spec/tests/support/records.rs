@@ -1,0 +1,260 @@
+//! Puts records into a store being built: the genesis record, lone events, batches.
+
+use chainring_format::frame::{self, FrameFields, GenesisBody, KIND_EVENT, KIND_GENESIS, back_distance, slot_crc};
+use chainring_format::hash::{self, EventContent, Hash, LeafFields};
+use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::metadata::Metadata;
+use chainring_format::{EventId, Link, SUITE, StreamId};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::store::{Head, Place, Store, TIME_NS};
+
+/// Nanoseconds between two records.
+pub(crate) const TICK_NS: u64 = 1_000_000;
+
+/// What a caller appends.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) stream: String,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) salted: bool,
+}
+
+/// A salted event with minimal metadata.
+pub(crate) fn event(stream: &str, body: impl Into<Vec<u8>>) -> Event {
+    Event { stream: stream.to_owned(), metadata: Metadata::new("Noted").encode(), body: body.into(), salted: true }
+}
+
+/// The same without a salt.
+pub(crate) fn unsalted(stream: &str, body: impl Into<Vec<u8>>) -> Event {
+    Event { salted: false, ..event(stream, body) }
+}
+
+/// Id of the event at this position: the word "event", zeros, the position in big-endian.
+pub(crate) fn event_id(position: u64) -> EventId {
+    let mut id = [0; 16];
+    id[..5].copy_from_slice(b"event");
+    id[8..].copy_from_slice(&position.to_be_bytes());
+    EventId(id)
+}
+
+/// Everything that goes into one frame, before hashes and checksums are made of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) kind: u8,
+    pub(crate) version: u64,
+    pub(crate) recorded_at_ns: u64,
+    pub(crate) bucket_back: u32,
+    pub(crate) stream_back: u32,
+    pub(crate) batch_index: u32,
+    pub(crate) batch_count: u32,
+    pub(crate) batch_id: EventId,
+    pub(crate) stream_id: StreamId,
+    pub(crate) event_id: EventId,
+    pub(crate) name: String,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) salt: Option<[u8; 16]>,
+    pub(crate) prev_bucket: Hash,
+    pub(crate) prev_stream: Hash,
+    /// Stored instead of the right link.
+    pub(crate) link: Option<Link>,
+}
+
+impl Draft {
+    /// Digest and leaf of the record.
+    pub(crate) fn leaf(&self) -> (Hash, [u8; hash::LEAF_BYTES]) {
+        let digest = hash::event_digest(&EventContent {
+            stream_id: self.stream_id,
+            event_id: self.event_id,
+            batch_id: self.batch_id,
+            batch_index: self.batch_index,
+            batch_count: self.batch_count,
+            body_commit: &hash::body_commit(&self.salt.unwrap_or_default(), &self.body),
+            metadata: &self.metadata,
+        });
+        let leaf = hash::leaf(&LeafFields {
+            kind: self.kind,
+            bucket: self.bucket(),
+            version: self.version,
+            recorded_at_ns: self.recorded_at_ns,
+            digest: &digest,
+            prev_bucket: &self.prev_bucket,
+            prev_stream: &self.prev_stream,
+        });
+        (digest, leaf)
+    }
+
+    fn bucket(&self) -> u16 {
+        if self.kind == KIND_EVENT { self.stream_id.bucket() } else { ENGINE_LANE }
+    }
+}
+
+/// Parts of the genesis record that a lie may change.
+pub(crate) struct Genesis {
+    pub(crate) body: GenesisBody,
+    pub(crate) origin: Vec<u8>,
+    /// Cuts the body after that many bytes.
+    pub(crate) body_bytes: Option<usize>,
+    pub(crate) draft: Draft,
+}
+
+impl Store {
+    /// A store whose genesis record carries a lie.
+    pub(crate) fn with_genesis(name: &str, block_bytes: u32, lie: impl FnOnce(&mut Genesis)) -> Store {
+        let mut store = Store::empty(name);
+        let mut body = GenesisBody::new_zeroed();
+        body.nonce = store.derived("nonce");
+        body.created_at_ns = TIME_NS.into();
+        body.bucket_count = u32::from(BUCKET_COUNT).into();
+        body.suite = u16::from(SUITE).into();
+        body.origin_bytes = (name.len() as u16).into();
+        let mut genesis = Genesis { body, origin: name.as_bytes().to_vec(), body_bytes: None, draft: genesis_draft() };
+        lie(&mut genesis);
+        let Genesis { body, origin, body_bytes, mut draft } = genesis;
+        draft.body = [body.as_bytes(), &origin].concat();
+        draft.body.truncate(body_bytes.unwrap_or(usize::MAX));
+        store.log_id = hash::link(&draft.leaf().1).0;
+        store.next_segment(block_bytes);
+        store.place(&draft);
+        store.commit();
+        store
+    }
+
+    /// Appends an event to the commit being built.
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.event_with(event, |_| {});
+    }
+
+    /// Appends an event with a lie in it.
+    pub(crate) fn event_with(&mut self, event: &Event, lie: impl FnOnce(&mut Draft)) {
+        let mut draft = self.draft(event);
+        lie(&mut draft);
+        self.place(&draft);
+    }
+
+    /// Appends events as one batch.
+    pub(crate) fn batch(&mut self, events: &[Event]) {
+        self.batch_with(events, |_| {});
+    }
+
+    /// Appends a batch with a lie in its frames.
+    pub(crate) fn batch_with(&mut self, events: &[Event], mut lie: impl FnMut(&mut Draft)) {
+        let batch_id = event_id(self.next_position());
+        for (index, event) in events.iter().enumerate() {
+            self.event_with(event, |draft| {
+                draft.batch_index = index as u32;
+                draft.batch_count = events.len() as u32;
+                draft.batch_id = batch_id;
+                lie(draft);
+            });
+        }
+    }
+
+    /// An event in a commit of its own.
+    pub(crate) fn lone(&mut self, one: &Event) {
+        self.event(one);
+        self.commit();
+    }
+
+    /// The frame that this event would become.
+    pub(crate) fn draft(&mut self, event: &Event) -> Draft {
+        let (position, stream_id) = (self.next_position(), hash::stream_id(&event.stream));
+        let stream = self.streams.get(&stream_id).copied();
+        let lane = self.lanes.get(&stream_id.bucket()).copied();
+        self.time_ns += TICK_NS;
+        let salt = *self.derived(&format!("salt of position {position}")).first_chunk().expect("16 of 32 bytes");
+        Draft {
+            kind: KIND_EVENT,
+            version: stream.map_or(0, |head| head.count) + 1,
+            recorded_at_ns: self.time_ns,
+            bucket_back: back_distance(position, lane.map(|head| head.position)),
+            stream_back: back_distance(position, stream.map(|head| head.position)),
+            batch_index: 0,
+            batch_count: 0,
+            batch_id: EventId::default(),
+            stream_id,
+            event_id: event_id(position),
+            name: if stream.is_none() { event.stream.clone() } else { String::new() },
+            metadata: event.metadata.clone(),
+            body: event.body.clone(),
+            salt: event.salted.then_some(salt),
+            prev_bucket: lane.map_or(self.log_id, |head| head.link),
+            prev_stream: stream.map_or_else(|| hash::name_commit(&Link(self.log_id), &event.stream), |head| head.link),
+            link: None,
+        }
+    }
+
+    /// Writes the frame of a draft and moves the heads.
+    pub(crate) fn place(&mut self, draft: &Draft) {
+        let link = draft.link.unwrap_or_else(|| hash::link(&draft.leaf().1));
+        let fields = FrameFields {
+            kind: draft.kind,
+            version: draft.version,
+            recorded_at_ns: draft.recorded_at_ns,
+            bucket_back: draft.bucket_back,
+            stream_back: draft.stream_back,
+            batch_index: draft.batch_index,
+            batch_count: draft.batch_count,
+            stream_id: draft.stream_id,
+            event_id: draft.event_id,
+            link,
+            name: &draft.name,
+            metadata: &draft.metadata,
+            body: &draft.body,
+            salt: draft.salt.as_ref(),
+            slot_crc: slot_crc(&draft.body, draft.salt.as_ref()),
+        };
+        let index = self.segments.len() - 1;
+        let segment = self.last();
+        let (offset, bytes) = (segment.bytes.len(), fields.frame_bytes() as usize);
+        let mask = segment.seed().mask(offset as u64);
+        segment.bytes.resize(offset + bytes, 0);
+        fields.encode(&mut segment.bytes[offset..], mask);
+
+        let position = self.next_position();
+        let count = self.lanes.get(&draft.bucket()).map_or(0, |head| head.count) + 1;
+        self.lanes.insert(draft.bucket(), Head { count, position, link: link.0 });
+        if draft.kind == KIND_EVENT {
+            self.streams.insert(draft.stream_id, Head { count: draft.version, position, link: link.0 });
+        }
+        self.time_ns = draft.recorded_at_ns;
+        self.frames.push(Place { segment: index, offset, bytes });
+        self.links.push(link);
+    }
+}
+
+fn genesis_draft() -> Draft {
+    Draft {
+        kind: KIND_GENESIS,
+        version: 0,
+        recorded_at_ns: TIME_NS,
+        bucket_back: 0,
+        stream_back: 0,
+        batch_index: 0,
+        batch_count: 0,
+        batch_id: EventId::default(),
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        name: String::new(),
+        metadata: Vec::new(),
+        body: Vec::new(),
+        salt: None,
+        prev_bucket: [0; 32],
+        prev_stream: [0; 32],
+        link: None,
+    }
+}
+
+/// The first streams `PREFIX-0`, `PREFIX-1`, ... that share a bucket with `stream`, found by trying.
+pub(crate) fn neighbour(stream: &str, prefix: &str) -> String {
+    let bucket = hash::stream_id(stream).bucket();
+    let mut names = (0..).map(|n| format!("{prefix}-{n}"));
+    names.find(|name| name != stream && hash::stream_id(name).bucket() == bucket).expect("4096 buckets are soon tried")
+}
+
+/// Length of a frame with this much in it.
+pub(crate) fn frame_length(name: usize, metadata: usize, body: usize, salted: bool) -> usize {
+    frame::frame_bytes(name, metadata, body, salted) as usize
+}
