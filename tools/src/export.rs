@@ -6,7 +6,8 @@ use std::path::Path;
 use chainring::{EventRef, Position, ReadError, Store, Version};
 
 use crate::cli::Export;
-use crate::form::export::{Members, Told, members};
+use crate::form::export::{Told, members};
+use crate::form::members::Members;
 use crate::output::{Answer, Failure, Out, progress};
 
 /// Appends one event's fields to an object.

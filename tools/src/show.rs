@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::{Cat, Streams, Tail};
 use crate::export;
-use crate::form::export::Members;
+use crate::form::members::Members;
 use crate::output::{Answer, DIM, Failure, Out, STRONG, grouped, sized};
 use crate::{rawjson, time};
 

@@ -27,6 +27,7 @@
 pub(crate) mod entry;
 pub(crate) mod export;
 mod line;
+pub(crate) mod members;
 mod refs;
 
 use chainring::EventId;

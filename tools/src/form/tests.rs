@@ -6,7 +6,8 @@ use chainring::Metadata;
 use proptest::prelude::*;
 
 use super::entry::{BatchName, Claim, Entry, LineReader, Malformed};
-use super::export::{Members, Told, members};
+use super::export::{Told, members};
+use super::members::Members;
 use super::{canonical_id, event_id};
 use crate::rawjson;
 

@@ -4,6 +4,7 @@
 
 mod pipeline;
 mod source;
+mod tally;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use serde_json::json;
 use crate::cli::{Gate, Import};
 use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, grouped, progress};
 use crate::store;
-use pipeline::{Acks, Importer, Tally};
+use pipeline::{Acks, Importer};
 use source::{Feed, Source, Stop};
+use tally::Tally;
 
 /// The command.
 pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {

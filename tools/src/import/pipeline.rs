@@ -9,44 +9,16 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 
-use chainring::{AppendError, EventId, Expected, Log, Pending, Position, ReadError, Receipt, Request, StreamId, Version};
+use chainring::{AppendError, EventId, Expected, Log, Pending, ReadError, Receipt, Request, StreamId, Version};
 use chainring_format::hash::stream_id;
 
 use super::source::{Stop, Unit};
+use super::tally::Tally;
 use crate::cli::Gate;
 use crate::form::entry::{BatchName, Claim};
 
 const IN_FLIGHT_MAX: usize = 4096;
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
-
-/// What an import did.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    /// Events newly appended.
-    pub(super) events: u64,
-    /// Among these, events made against another version than the file's order gave their stream.
-    pub(super) stale: u64,
-    /// Events a gate refused.
-    pub(super) refused: u64,
-    /// Events that were there already.
-    pub(super) duplicates: u64,
-    pub(super) first_position: Option<Position>,
-    pub(super) last_position: Option<Position>,
-    streams: HashSet<StreamId>,
-    batches: HashSet<u128>,
-}
-
-impl Tally {
-    /// Distinct streams among the newly appended events.
-    pub(super) fn streams(&self) -> usize {
-        self.streams.len()
-    }
-
-    /// Distinct batches among the newly appended events.
-    pub(super) fn batches(&self) -> usize {
-        self.batches.len()
-    }
-}
 
 /// What is remembered of an event in flight.
 #[derive(Debug)]
@@ -259,13 +231,9 @@ impl<'l, 'o> Importer<'l, 'o> {
         if receipt.duplicate {
             self.tally.duplicates += events.len() as u64;
         } else {
-            self.tally.events += events.len() as u64;
-            self.tally.batches.extend(batch.map(BatchName::key));
-            self.tally.first_position = self.tally.first_position.or(Some(receipt.first_position()));
-            self.tally.last_position = Some(last);
+            self.tally.appended(batch, receipt);
             for event in events {
-                self.tally.streams.insert(event.stream);
-                self.tally.stale += u64::from(event.version.is_some_and(|version| event.claim.is_stale_at(version)));
+                self.tally.event(event.stream, event.version.is_some_and(|version| event.claim.is_stale_at(version)));
             }
         }
         if self.gate == Gate::None {

@@ -86,7 +86,7 @@ pub(super) fn open(paths: &[PathBuf], version_required: bool) -> Result<Source, 
     }
     let (sender, feed) = sync_channel(GROUPS_WAITING);
     // The thread is not joined: it may wait for ever on an input that nobody needs any more.
-    std::thread::spawn(move || {
+    let parse = move || {
         let mut reader = FileReader { sender, group: Vec::new(), group_bytes: 0, version_required };
         for (file, input) in inputs.into_iter().enumerate() {
             match reader.file(file, input) {
@@ -99,7 +99,11 @@ pub(super) fn open(paths: &[PathBuf], version_required: bool) -> Result<Source, 
             }
         }
         reader.finish(None);
-    });
+    };
+    std::thread::Builder::new()
+        .name("parse".into())
+        .spawn(parse)
+        .map_err(|error| Failure::Cannot(format!("cannot start a thread: {error}")))?;
     Ok(Source { feed, bytes_read, bytes_total })
 }
 
