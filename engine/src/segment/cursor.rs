@@ -64,6 +64,11 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes, broken: Vec::new() }
     }
 
+    /// Continues at an offset where a commit begins.
+    pub(crate) fn resume(bytes: &'a [u8], header: &SegmentHeader, at: u64) -> Cursor<'a> {
+        Cursor { at, ..Cursor::new(bytes, header) }
+    }
+
     /// Offset of the next commit.
     pub(crate) fn offset(&self) -> u64 {
         self.at

@@ -15,6 +15,7 @@ use crate::ring::{Epoch, Ring, Slot};
 use crate::segment::Catalog;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, try_lock};
 
+mod begin;
 mod core;
 mod decide;
 mod heads;
@@ -22,8 +23,9 @@ mod recover;
 mod request;
 
 pub(crate) use self::core::{Core, CoreOptions};
+pub(crate) use begin::{begin, create};
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
-pub(crate) use recover::{Recovered, begin, create, open_segment, recover, segment_numbers};
+pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
 pub(crate) use request::{Answer, PreparedEvent, PreparedRequest, Target};
 pub use request::{EventReceipt, Receipt};
 

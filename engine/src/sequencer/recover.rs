@@ -1,27 +1,20 @@
 //! From the files of a store to the state the sequencer and the readers start from (FORMAT.md section 9).
 //!
-//! [`recover`] reads every commit and rebuilds heads and ids; it refuses what may have been acknowledged and is damaged, and it never writes.
-//! [`begin`] makes the result writable: it goes on in a segment that was closed in order, and starts a new one after everything else.
+//! Reads every commit and rebuilds heads and ids. Refuses what may have been acknowledged and is damaged. Never writes; `begin` does.
 
 use std::path::Path;
 
-use chainring_format::commit::CommitTrailer;
-use chainring_format::frame::{FrameFields, GenesisBody, KIND_GENESIS, back_distance, genesis_origin, slot_crc};
-use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
-use chainring_format::limits::{BLOCK_BYTES_MAX, BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::frame::genesis_origin;
+use chainring_format::hash::Hash;
+use chainring_format::limits::BLOCK_BYTES_MAX;
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
-use chainring_format::{EventId, Link, SUITE, StreamId, Violation};
-use zerocopy::{FromZeros, IntoBytes};
+use chainring_format::{Link, Violation};
 
-use super::core::{Core, CoreOptions, segment_salt};
 use super::heads::{Buckets, Directory};
-use super::{Shared, name_rest};
-use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, Region};
+use super::name_rest;
+use crate::disk::{Access, Disk, DiskFile, Region};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{
-    Bad, Catalog, Commit, Cursor, NewSegment, Predecessor, Reserved, Segment, SegmentWriter, Tail, judge, lone_commit, offset_entry,
-    read_file, read_header, reserved_bytes,
-};
+use crate::segment::{Bad, Catalog, Commit, Cursor, Segment, Tail, judge, offset_entry, read_file, read_header, reserved_bytes};
 use crate::sync::Arc;
 
 /// Everything the log says about itself, as far as it holds.
@@ -41,16 +34,16 @@ pub(crate) struct Recovered {
     /// The last commit says that the log was closed, and nothing follows it.
     pub closed: bool,
     pub tail: Tail,
-    last: LastSegment,
+    pub last: LastSegment,
 }
 
 /// The last segment of a store.
 #[derive(Debug)]
-struct LastSegment {
-    file: Arc<dyn DiskFile>,
-    header: SegmentHeader,
-    end: u64,
-    offsets: Vec<u32>,
+pub(crate) struct LastSegment {
+    pub file: Arc<dyn DiskFile>,
+    pub header: SegmentHeader,
+    pub end: u64,
+    pub offsets: Vec<u32>,
 }
 
 impl Recovered {
@@ -123,6 +116,19 @@ pub(crate) fn recover(disk: &dyn Disk, directory: &Path, access: Access) -> Resu
         scan.sealed_segment(number, &*file, &header, &opened.1, &mut buffer)?;
     }
     unreachable!("the last segment returns")
+}
+
+/// How often the end of a store that is being written is looked at again before it is taken as it is.
+const LIVE_TRIES_MAX: u32 = 100;
+
+/// Reads a file again from `start` on; whether anything changed.
+fn reread(file: &dyn DiskFile, start: u64, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
+    let mut again = vec![0; buffer.len() - start as usize];
+    file.read_exact_at(&mut again, start)?;
+    let changed = again != buffer[start as usize..];
+    buffer.truncate(start as usize);
+    buffer.extend_from_slice(&again);
+    Ok(changed)
 }
 
 /// State while reading a store from its beginning.
@@ -226,16 +232,25 @@ impl Scan {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
         read_file(&*file, reserved_bytes(header.segment_bytes.get()), &mut buffer).map_err(OpenError::io(format!("reading {name}")))?;
-        let mut cursor = Cursor::new(&buffer, &header);
         let mut offsets = Vec::new();
-        let bad = loop {
-            match cursor.next_commit() {
-                Ok(commit) => self.take_in(&name, &header, &commit, &mut offsets)?,
-                Err(bad) => break bad,
+        let (mut end, mut tries) = (u64::from(header.block_bytes.get()), 0);
+        let (tail, bad) = loop {
+            let mut cursor = Cursor::resume(&buffer, &header, end);
+            let bad = loop {
+                match cursor.next_commit() {
+                    Ok(commit) => self.take_in(&name, &header, &commit, &mut offsets)?,
+                    Err(bad) => break bad,
+                }
+            };
+            end = cursor.offset();
+            let tail = judge(&buffer, &header, &cursor, bad, self.next_position, self.watermark);
+            // A reader may have looked while a writer was in the middle of a commit: what still changes is not judged yet.
+            let is_final = access == Access::Write || matches!(tail, Tail::Empty | Tail::Footer(_)) || tries == LIVE_TRIES_MAX;
+            if is_final || !reread(&*file, end, &mut buffer).map_err(OpenError::io(format!("reading {name}")))? {
+                break (tail, bad);
             }
+            tries += 1;
         };
-        let end = cursor.offset();
-        let tail = judge(&buffer, &header, &cursor, bad, self.next_position, self.watermark);
         if let Tail::Damaged(bad) = tail {
             return Err(self.damaged(&name, bad));
         }
@@ -307,167 +322,6 @@ impl Scan {
         let fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
         OpenError::Damaged(if bad.in_frame { fault.at_position(self.next_position + bad.frames_before) } else { fault })
     }
-}
-
-/// The first commit of every store: the genesis record. Returns the bytes behind the header block, built in a throw-away segment image.
-fn genesis(environment: &Environment, seed: &[u8; 32], origin: &str) -> (u64, Link, Vec<u8>, Hash) {
-    let created_at_ns = environment.clock.realtime_ns();
-    let mut body = GenesisBody::new_zeroed();
-    body.nonce = *blake3::keyed_hash(seed, b"genesis nonce").as_bytes();
-    body.created_at_ns = created_at_ns.into();
-    body.bucket_count = u32::from(BUCKET_COUNT).into();
-    body.suite = u16::from(SUITE).into();
-    body.origin_bytes = (origin.len() as u16).into();
-    let body = [body.as_bytes(), origin.as_bytes()].concat();
-    let digest = hash::event_digest(&EventContent {
-        stream_id: StreamId::default(),
-        event_id: EventId::default(),
-        batch_id: EventId::default(),
-        batch_index: 0,
-        batch_count: 0,
-        body_commit: &hash::body_commit(&[0; 16], &body),
-        metadata: &[],
-    });
-    let link = hash::link(&hash::leaf(&LeafFields {
-        kind: KIND_GENESIS,
-        bucket: ENGINE_LANE,
-        version: 0,
-        recorded_at_ns: created_at_ns,
-        digest: &digest,
-        prev_bucket: &[0; 32],
-        prev_stream: &[0; 32],
-    }));
-    let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
-    (created_at_ns, link, body, commit_digest)
-}
-
-/// Makes a new store: the first segment with the genesis record in it, one rename.
-pub(crate) fn create(environment: &Environment, options: &CoreOptions, seed: &[u8; 32], origin: &str) -> Result<(), OpenError> {
-    let io = |doing: &'static str| OpenError::io(doing);
-    let (created_at_ns, link, body, commit_digest) = genesis(environment, seed, origin);
-    let segment = NewSegment {
-        number: 1,
-        segment_bytes: options.segment_bytes,
-        block_bytes: options.block_bytes,
-        epoch: 1,
-        first_position: 0,
-        created_at_ns,
-        salt: segment_salt(seed, 1),
-        log_id: link.0,
-        predecessor: None,
-    };
-    let header = segment.header();
-    let reserved = Reserved::new(&*environment.disk, 1, options.segment_bytes).map_err(io("reserving the first segment"))?;
-    let fields = FrameFields {
-        kind: KIND_GENESIS,
-        version: 0,
-        recorded_at_ns: created_at_ns,
-        bucket_back: back_distance(0, None),
-        stream_back: back_distance(0, None),
-        batch_index: 0,
-        batch_count: 0,
-        stream_id: StreamId::default(),
-        event_id: EventId::default(),
-        link,
-        name: "",
-        metadata: &[],
-        body: &body,
-        salt: None,
-        slot_crc: slot_crc(&body, None),
-    };
-    let mut trailer = CommitTrailer::new_zeroed();
-    trailer.count = 1.into();
-    trailer.time_ns = created_at_ns.into();
-    trailer.epoch = 1.into();
-    trailer.digest = commit_digest;
-    let commit = lone_commit(&header, &fields, trailer);
-    reserved.publish(&*environment.disk, &header, &commit).map_err(io("creating the first segment"))?;
-    Ok(())
-}
-
-/// Makes a recovered store writable. Nothing before this has changed a byte.
-///
-/// A store that was just `created` keeps its first segment and its first epoch.
-pub(crate) fn begin(
-    mut recovered: Recovered,
-    created: bool,
-    environment: Environment,
-    options: CoreOptions,
-    seed: [u8; 32],
-    lock: Box<dyn DirectoryLock>,
-) -> Result<(Core, Shared), OpenError> {
-    let epoch = if created { recovered.epoch } else { recovered.epoch + 1 };
-    let LastSegment { file, header, end, offsets } = recovered.last;
-    let in_place = (created || recovered.closed) && header.block_bytes.get() == options.block_bytes;
-    let writer = if in_place {
-        let name = file_name(header.number.get());
-        let resume = || {
-            file.reserve(reserved_bytes(header.segment_bytes.get()))?;
-            file.sync_all()?;
-            let mut existing = vec![0; end as usize];
-            file.read_exact_at(&mut existing, 0)?;
-            SegmentWriter::new(file, header, &existing, offsets)
-        };
-        let writer = resume().map_err(OpenError::io(format!("continuing {name}")))?;
-        recovered.catalog.replace_last(Arc::clone(writer.segment()));
-        writer
-    } else {
-        let (footer_bytes, cut_bytes) = match recovered.tail {
-            Tail::Footer(footer_bytes) => (footer_bytes, 0),
-            Tail::Torn { cut_bytes, .. } => (0, cut_bytes),
-            Tail::Empty | Tail::Damaged(_) => (0, 0),
-        };
-        let number = header.number.get() + 1;
-        let predecessor = Predecessor {
-            end_offset: end,
-            footer_bytes,
-            cut_bytes,
-            commit_digest: recovered.commit_digest,
-            heads_root: recovered.buckets.root(recovered.log_id),
-        };
-        let next = NewSegment {
-            number,
-            segment_bytes: options.segment_bytes,
-            block_bytes: options.block_bytes,
-            epoch,
-            first_position: recovered.next_position,
-            created_at_ns: recovered.time_ns,
-            salt: segment_salt(&seed, number),
-            log_id: recovered.log_id.0,
-            predecessor: Some(predecessor),
-        }
-        .header();
-        // The predecessor was synced before it was read (`recover`), so what the new header calls its end is on stable storage.
-        let begin = || {
-            let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
-            let (file, bytes) = reserved.publish(&*environment.disk, &next, &[])?;
-            SegmentWriter::new(file, next, &bytes, Vec::new())
-        };
-        let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
-        // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.
-        let _ = file.set_bytes(end + footer_bytes + cut_bytes);
-        recovered.catalog.push(Arc::clone(writer.segment()));
-        writer
-    };
-    let core = Core {
-        environment,
-        options,
-        seed,
-        epoch,
-        log_id: recovered.log_id,
-        writer,
-        buckets: recovered.buckets,
-        next_position: recovered.next_position,
-        commit_digest: recovered.commit_digest,
-        links: Vec::new(),
-        time_ns: recovered.time_ns,
-        clock_read: None,
-        watermark: recovered.next_position,
-        unsynced_since_ns: None,
-        is_closed: recovered.closed,
-        lock: Some(lock),
-    };
-    Ok((core, Shared::new(recovered.catalog, recovered.directory, recovered.next_position)))
 }
 
 impl Directory {

@@ -8,12 +8,12 @@ use crate::finding::{Check, Finding, StreamRef};
 use crate::frame::{FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_HEADER_BYTES, Frame, FrameHeader, KIND_EVENT, Slot};
 use crate::hash::Masks;
 use crate::header::Header;
-use crate::tail::FOOTER_MAGIC;
 use crate::window::Window;
 
 pub(crate) const TRAILER_BYTES: u64 = 160;
 const PADDING: u32 = 0xFFFF_FFFF;
 const TRAILER_MAGIC: u32 = 0xF154_4D43;
+pub(crate) const FOOTER_MAGIC: u32 = 0xF152_5446;
 const FLAG_CLOSED: u32 = 1;
 
 /// What the walk needs to know of the segment around a commit.

@@ -3,10 +3,11 @@
 //! Always: the expected footer is built in full; its size follows from what was read, never from what the file claims.
 
 use crate::bytes::{Hash, align_down};
+use crate::commit::FOOTER_MAGIC;
 use crate::commit::Layout;
 use crate::finding::{Check, Finding};
 use crate::ledger::BucketPart;
-use crate::tail::{FOOTER_BYTES_FIXED, FOOTER_HEADER_BYTES, FOOTER_MAGIC, footer_holds};
+use crate::tail::{FOOTER_BYTES_FIXED, FOOTER_HEADER_BYTES, footer_holds};
 use crate::window::Window;
 
 const TAIL_MAGIC: &[u8; 8] = b"CHRFTR\r\n";

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::bytes::{align_up, all_zero, u32_at, u64_at};
-use crate::commit::{Layout, TRAILER_BYTES, parse_trailer};
+use crate::commit::{FOOTER_MAGIC, Layout, TRAILER_BYTES, parse_trailer};
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::window::Window;
 
@@ -13,7 +13,6 @@ const SECTOR_BYTES: u64 = 512;
 /// A multiple of every block size.
 const PIECE_BYTES: u64 = 1 << 18;
 
-pub(crate) const FOOTER_MAGIC: u32 = 0xF152_5446;
 pub(crate) const FOOTER_HEADER_BYTES: u64 = 96;
 /// Header and tail, without the tables.
 pub(crate) const FOOTER_BYTES_FIXED: u64 = FOOTER_HEADER_BYTES + 16;

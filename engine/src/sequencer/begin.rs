@@ -1,0 +1,199 @@
+//! Making a store, and making a recovered store writable.
+//!
+//! A store that was closed in order is continued in its last segment; after everything else a new one begins, whose header names the exact end
+//! of its predecessor and the bytes cut (rule R1). One rename is the only commit point, so an interrupted beginning can be repeated.
+
+use chainring_format::commit::CommitTrailer;
+use chainring_format::frame::{FrameFields, GenesisBody, KIND_GENESIS, back_distance, slot_crc};
+use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
+use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::segment::file_name;
+use chainring_format::{EventId, Link, SUITE, StreamId};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::Shared;
+use super::core::{Core, CoreOptions, segment_salt};
+use super::recover::{LastSegment, Recovered};
+use crate::disk::{DirectoryLock, Environment};
+use crate::error::OpenError;
+use crate::segment::{NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
+use crate::sync::Arc;
+
+/// The first commit of every store: the genesis record. Returns the bytes behind the header block, built in a throw-away segment image.
+fn genesis(environment: &Environment, seed: &[u8; 32], origin: &str) -> (u64, Link, Vec<u8>, Hash) {
+    let created_at_ns = environment.clock.realtime_ns();
+    let mut body = GenesisBody::new_zeroed();
+    body.nonce = *blake3::keyed_hash(seed, b"genesis nonce").as_bytes();
+    body.created_at_ns = created_at_ns.into();
+    body.bucket_count = u32::from(BUCKET_COUNT).into();
+    body.suite = u16::from(SUITE).into();
+    body.origin_bytes = (origin.len() as u16).into();
+    let body = [body.as_bytes(), origin.as_bytes()].concat();
+    let digest = hash::event_digest(&EventContent {
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        batch_id: EventId::default(),
+        batch_index: 0,
+        batch_count: 0,
+        body_commit: &hash::body_commit(&[0; 16], &body),
+        metadata: &[],
+    });
+    let link = hash::link(&hash::leaf(&LeafFields {
+        kind: KIND_GENESIS,
+        bucket: ENGINE_LANE,
+        version: 0,
+        recorded_at_ns: created_at_ns,
+        digest: &digest,
+        prev_bucket: &[0; 32],
+        prev_stream: &[0; 32],
+    }));
+    let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
+    (created_at_ns, link, body, commit_digest)
+}
+
+/// Makes a new store: the first segment with the genesis record in it, one rename.
+pub(crate) fn create(environment: &Environment, options: &CoreOptions, seed: &[u8; 32], origin: &str) -> Result<(), OpenError> {
+    let io = |doing: &'static str| OpenError::io(doing);
+    let (created_at_ns, link, body, commit_digest) = genesis(environment, seed, origin);
+    let segment = NewSegment {
+        number: 1,
+        segment_bytes: options.segment_bytes,
+        block_bytes: options.block_bytes,
+        epoch: 1,
+        first_position: 0,
+        created_at_ns,
+        salt: segment_salt(seed, 1),
+        log_id: link.0,
+        predecessor: None,
+    };
+    let header = segment.header();
+    let reserved = Reserved::new(&*environment.disk, 1, options.segment_bytes).map_err(io("reserving the first segment"))?;
+    let fields = FrameFields {
+        kind: KIND_GENESIS,
+        version: 0,
+        recorded_at_ns: created_at_ns,
+        bucket_back: back_distance(0, None),
+        stream_back: back_distance(0, None),
+        batch_index: 0,
+        batch_count: 0,
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        link,
+        name: "",
+        metadata: &[],
+        body: &body,
+        salt: None,
+        slot_crc: slot_crc(&body, None),
+    };
+    let mut trailer = CommitTrailer::new_zeroed();
+    trailer.count = 1.into();
+    trailer.time_ns = created_at_ns.into();
+    trailer.epoch = 1.into();
+    trailer.digest = commit_digest;
+    let commit = lone_commit(&header, &fields, trailer);
+    reserved.publish(&*environment.disk, &header, &commit).map_err(io("creating the first segment"))?;
+    Ok(())
+}
+
+/// Makes a recovered store writable. Nothing before this has changed a byte.
+///
+/// A store that was just `created` keeps its first segment and its first epoch.
+pub(crate) fn begin(
+    mut recovered: Recovered,
+    created: bool,
+    environment: Environment,
+    options: CoreOptions,
+    seed: [u8; 32],
+    lock: Box<dyn DirectoryLock>,
+) -> Result<(Core, Shared), OpenError> {
+    let epoch = if created { recovered.epoch } else { recovered.epoch + 1 };
+    let same_blocks = recovered.last.header.block_bytes.get() == options.block_bytes;
+    let writer = if (created || recovered.closed) && same_blocks {
+        let writer = continue_segment(&recovered.last)?;
+        recovered.catalog.replace_last(Arc::clone(writer.segment()));
+        writer
+    } else {
+        let writer = next_segment(&recovered, epoch, &environment, &options, &seed)?;
+        recovered.catalog.push(Arc::clone(writer.segment()));
+        writer
+    };
+    let core = Core {
+        environment,
+        options,
+        seed,
+        epoch,
+        log_id: recovered.log_id,
+        writer,
+        buckets: recovered.buckets,
+        next_position: recovered.next_position,
+        commit_digest: recovered.commit_digest,
+        links: Vec::new(),
+        time_ns: recovered.time_ns,
+        clock_read: None,
+        watermark: recovered.next_position,
+        unsynced_since_ns: None,
+        is_closed: recovered.closed,
+        lock: Some(lock),
+    };
+    Ok((core, Shared::new(recovered.catalog, recovered.directory, recovered.next_position)))
+}
+
+/// Goes on where the last segment ends: nothing follows its closing commit.
+///
+/// fallocate(segment); fsync(segment)
+fn continue_segment(last: &LastSegment) -> Result<SegmentWriter, OpenError> {
+    let resume = || {
+        last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
+        last.file.sync_all()?;
+        let mut existing = vec![0; last.end as usize];
+        last.file.read_exact_at(&mut existing, 0)?;
+        SegmentWriter::new(Arc::clone(&last.file), last.header, &existing, last.offsets.clone())
+    };
+    resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
+}
+
+/// Begins the segment behind one that was not closed in order, and names its end.
+fn next_segment(
+    recovered: &Recovered,
+    epoch: u64,
+    environment: &Environment,
+    options: &CoreOptions,
+    seed: &[u8; 32],
+) -> Result<SegmentWriter, OpenError> {
+    let (footer_bytes, cut_bytes) = match recovered.tail {
+        Tail::Footer(footer_bytes) => (footer_bytes, 0),
+        Tail::Torn { cut_bytes, .. } => (0, cut_bytes),
+        Tail::Empty | Tail::Damaged(_) => (0, 0),
+    };
+    let last = &recovered.last;
+    let number = last.header.number.get() + 1;
+    let predecessor = Predecessor {
+        end_offset: last.end,
+        footer_bytes,
+        cut_bytes,
+        commit_digest: recovered.commit_digest,
+        heads_root: recovered.buckets.root(recovered.log_id),
+    };
+    let header = NewSegment {
+        number,
+        segment_bytes: options.segment_bytes,
+        block_bytes: options.block_bytes,
+        epoch,
+        first_position: recovered.next_position,
+        created_at_ns: recovered.time_ns,
+        salt: segment_salt(seed, number),
+        log_id: recovered.log_id.0,
+        predecessor: Some(predecessor),
+    }
+    .header();
+    // The predecessor was synced before it was read (`recover`), so what the new header calls its end is on stable storage.
+    let begin = || {
+        let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
+        let (file, bytes) = reserved.publish(&*environment.disk, &header, &[])?;
+        SegmentWriter::new(file, header, &bytes, Vec::new())
+    };
+    let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
+    // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.
+    let _ = last.file.set_bytes(last.end + footer_bytes + cut_bytes);
+    Ok(writer)
+}

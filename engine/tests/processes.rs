@@ -1,0 +1,135 @@
+//! What only several processes show: a writer that is killed at any moment, a second writer that is told who the first is, a child of a fork.
+//!
+//! This program starts itself in other roles; it has a `main` of its own because a forked test runner could hang on locks of its threads.
+
+#![allow(unsafe_code)] // fork, in one place
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chainring::{AppendError, Event, EventId, Log, OpenError, Opened, Options, Store, VerifyOptions, verify};
+
+const ROLE: &str = "CHAINRING_TEST_ROLE";
+const STORE: &str = "CHAINRING_TEST_STORE";
+/// Small, so that kills also hit rotations.
+const SEGMENT_BYTES: u64 = 256 << 10;
+
+fn main() {
+    let store = std::env::var_os(STORE);
+    match (std::env::var(ROLE).as_deref(), store) {
+        (Ok("writer"), Some(store)) => write_for_ever(Path::new(&store)),
+        (Ok("fork"), Some(store)) => fork(Path::new(&store)),
+        _ => {
+            a_killed_writer_loses_nothing_it_acknowledged();
+            the_second_writer_is_told_who_the_first_is();
+            the_child_of_a_fork_may_not_write();
+            println!("3 passed, 0 failed");
+        }
+    }
+}
+
+fn start(role: &str, store: &Path) -> Child {
+    let program = std::env::current_exe().unwrap();
+    Command::new(program).env(ROLE, role).env(STORE, store).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn open(store: &Path) -> Result<Log, OpenError> {
+    Options::new().segment_bytes(SEGMENT_BYTES).open(store)
+}
+
+/// Appends batches of three, a few in flight, and says the last position of each as it becomes durable.
+fn write_for_ever(store: &Path) {
+    let log = open(store).unwrap();
+    let mut number = log.stats().records;
+    let mut out = std::io::stdout().lock();
+    loop {
+        let pending: Vec<_> = (0..4)
+            .map(|_| {
+                let batch: Vec<Event> = (0..3).map(|stream| Event::new(format!("s{stream}"), "E").body(vec![number as u8; 700])).collect();
+                number += 3;
+                log.submit(batch).unwrap()
+            })
+            .collect();
+        for pending in pending {
+            writeln!(out, "{}", pending.wait().unwrap().last_position()).unwrap();
+            out.flush().unwrap();
+        }
+    }
+}
+
+fn a_killed_writer_loses_nothing_it_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    let mut torn = 0;
+    for round in 0..25_u64 {
+        let mut writer = start("writer", directory.path());
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        // The first acknowledgement, then a while that is never the same, then the end without warning.
+        let mut last = lines.next().map(|line| line.unwrap().parse::<u64>().unwrap());
+        let until = Instant::now() + Duration::from_micros(500 + round * 1733 % 20_000);
+        while Instant::now() < until {
+            last = lines.next().map(|line| line.unwrap().parse().unwrap()).or(last);
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            last = line.parse().ok().or(last);
+        }
+        acknowledged = last.unwrap();
+
+        let before = Store::open(directory.path()).unwrap().stats().records;
+        let log = open(directory.path()).unwrap();
+        assert_ne!(log.report().opened, Opened::Clean);
+        torn += u32::from(log.report().opened == Opened::Torn);
+        assert_eq!(log.stats().records, before, "reader and writer recover the same");
+        assert!(before > acknowledged, "round {round}: {acknowledged} was acknowledged, {before} records are there");
+        assert_eq!((before - 1) % 3, 0, "round {round}: a batch was torn");
+        drop(log);
+        let report = verify(directory.path(), &VerifyOptions::default()).unwrap();
+        assert_eq!(report.fault, None, "round {round}");
+    }
+    println!("killed 25 times, {acknowledged} events acknowledged, {torn} torn tails cut");
+}
+
+fn the_second_writer_is_told_who_the_first_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = start("writer", directory.path());
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    match open(directory.path()) {
+        Err(OpenError::Locked { owner }) => assert!(owner.contains(&writer.id().to_string()) && owner.contains("processes"), "{owner}"),
+        other => panic!("{other:?}"),
+    }
+    // A reader is let in, and sees whole commits only.
+    assert!(Store::open(directory.path()).unwrap().stats().records > 3);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+}
+
+fn fork(store: &Path) {
+    let log = open(store).unwrap();
+    log.append(Event::new("s", "Parent").id(EventId([1; 16]))).unwrap();
+    // SAFETY: this process has one thread, so the child's copy of every lock and allocator is usable.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = matches!(log.append(Event::new("s", "Child").id(EventId([2; 16]))), Err(AppendError::ForkedHandle));
+        let closed = log.close().is_ok();
+        std::process::exit(i32::from(!(refused && closed)));
+    }
+    let mut status = 0;
+    // SAFETY: `status` outlives the call, and `child` is ours.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0, "the child was refused, and closing there did nothing");
+    log.append(Event::new("s", "Parent").id(EventId([3; 16]))).unwrap();
+    log.close().unwrap();
+}
+
+fn the_child_of_a_fork_may_not_write() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(start("fork", directory.path()).wait().unwrap().success());
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!((store.stats().events, store.report().opened), (2, Opened::Clean));
+    assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
