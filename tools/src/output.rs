@@ -176,12 +176,22 @@ pub(crate) fn progress(what: &'static str, total: u64, in_bytes: bool) -> Progre
     }
     let amount = if in_bytes { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
     let template = format!("{{msg}} [{{bar:32}}] {amount} {{eta}}");
-    let bar = ProgressBar::new(total).with_message(what);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    match ProgressStyle::with_template(&template) {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
+    let mut bar = ProgressBar::new(total).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar = bar.with_style(style.progress_chars("=> "));
     }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// A sign of life on the standard error, where nobody says how far it is.
+pub(crate) fn spinner(what: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
 }
 
 #[cfg(test)]

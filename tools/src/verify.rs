@@ -8,7 +8,7 @@ use chainring::VerifyOptions;
 use serde_json::json;
 
 use crate::cli::Verify;
-use crate::output::{Answer, BAD, Failure, GOOD, Out, grouped, progress, sized};
+use crate::output::{Answer, BAD, Failure, GOOD, Out, grouped, progress, sized, spinner};
 
 /// What either of the two verifiers found.
 struct Findings {
@@ -58,8 +58,10 @@ fn by_engine(path: &Path) -> Result<Findings, Failure> {
 }
 
 fn by_reader(path: &Path) -> Result<Findings, Failure> {
+    let spinner = spinner("verify with the independent reader");
     let report =
         chainring_reader::verify(path, &chainring_reader::Options::default()).map_err(|error| Failure::Cannot(error.to_string()))?;
+    spinner.finish_and_clear();
     let fault = report.fault.map(|fault| Fault {
         kind: fault.kind.to_string(),
         segment: fault.segment,
