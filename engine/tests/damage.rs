@@ -93,6 +93,29 @@ fn a_store_cut_anywhere_never_panics_and_never_lies() {
 }
 
 #[test]
+fn a_byte_of_the_last_commit_of_a_killed_store_is_damage_and_no_torn_tail() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    let log = open(&disk.environment(5)).unwrap();
+    log.append(Event::new("s", "First").body("1")).unwrap();
+    let before = disk.content("0000000001.seg").unwrap();
+    let batch: Vec<Event> = (0..4).map(|n| Event::new(format!("s{n}"), "Last").body(vec![n + 1; 400])).collect();
+    log.append(batch).unwrap();
+    std::mem::forget(log);
+    let whole = disk.content("0000000001.seg").unwrap();
+    let differs = |at: &usize| before[*at] != whole[*at];
+    let (start, end) = ((0..whole.len()).find(differs).unwrap() / 512 * 512, (0..whole.len()).rev().find(differs).unwrap());
+    let changed = SimDisk::new().with_block_bytes(512);
+    for at in start..=end {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        changed.overwrite("0000000001.seg", bytes);
+        let environment = changed.environment(1);
+        assert_eq!(check(&environment).fault.map(|fault| fault.kind), Some(FaultKind::Corrupt), "byte {at}");
+        assert!(matches!(open(&environment), Err(OpenError::Damaged(_))), "byte {at}");
+    }
+}
+
+#[test]
 fn a_missing_segment_is_missing() {
     let files = files(&store());
     let names: Vec<&String> = files.keys().collect();

@@ -159,11 +159,8 @@ impl Sequencer {
         let deadline = at_most.map(|at_most| clock.monotonic_ns().saturating_add(u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX)));
         loop {
             let seen = self.epoch.now();
-            if let Some(answer) = slot.take() {
+            if let Some(answer) = self.ready(slot) {
                 return Some(answer);
-            }
-            if self.is_fork() {
-                return Some(Answer::Failed(AppendError::ForkedHandle));
             }
             let left = deadline.map(|deadline| deadline.saturating_sub(clock.monotonic_ns()));
             if left == Some(0) {
@@ -175,15 +172,17 @@ impl Sequencer {
         }
     }
 
+    /// The answer, if nothing needs to be waited for.
+    fn ready(&self, slot: &Slot<Answer>) -> Option<Answer> {
+        slot.take().or_else(|| self.is_fork().then_some(Answer::Failed(AppendError::ForkedHandle)))
+    }
+
     /// The answer, if it is there after leading; else the task is woken when the leader of the moment is done.
     pub(crate) fn poll(&self, slot: &Slot<Answer>, waker: &Waker) -> Option<Answer> {
         loop {
             let seen = self.epoch.now();
-            if let Some(answer) = slot.take() {
+            if let Some(answer) = self.ready(slot) {
                 return Some(answer);
-            }
-            if self.is_fork() {
-                return Some(Answer::Failed(AppendError::ForkedHandle));
             }
             if !self.try_lead() && self.epoch.wake_later(seen, waker) {
                 return None;
