@@ -53,6 +53,16 @@ pub(crate) enum Command {
     Info,
     /// Check every checksum, link and digest
     Verify(Verify),
+    /// Tell, take back and prove one wrong cancellation
+    Demo(Demo),
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave the store and its two spoiled copies in this directory, which must be empty or absent
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
 }
 
 /// Options of `init`.

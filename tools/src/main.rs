@@ -4,6 +4,7 @@
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
 mod cli;
+mod demo;
 mod export;
 mod fold;
 mod form;
@@ -13,7 +14,6 @@ mod output;
 mod rawjson;
 mod show;
 mod state;
-mod store;
 mod time;
 mod verify;
 
@@ -27,6 +27,10 @@ use output::{Answer, Out, conclude};
 
 fn main() -> ExitCode {
     let Cli { common: Common { log, json }, command } = Cli::parse();
+    if let Command::Demo(args) = &command {
+        // The one command that brings its own log.
+        return conclude(demo::run(args.keep.as_deref(), json, &mut anstream::stdout().lock()));
+    }
     let Some(log) = log.filter(|log| !log.as_os_str().is_empty()) else {
         Cli::command().error(ErrorKind::MissingRequiredArgument, "which log? Give --log DIR, or set CHAINRING_LOG").exit();
     };
@@ -44,5 +48,6 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Tail(args) => show::tail(log, args, out),
         Command::Info => show::info(log, out),
         Command::Verify(args) => verify::run(log, args, out),
+        Command::Demo(_) => unreachable!("the demo was run before a log was asked for"),
     }
 }

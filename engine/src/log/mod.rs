@@ -66,6 +66,8 @@ pub struct Stats {
     pub streams: u64,
     /// Bytes of headers, commits and footers.
     pub bytes: u64,
+    /// Size of a segment the store was made with.
+    pub segment_bytes: u64,
     /// Format version.
     pub format_version: u16,
     /// How bytes get to the disk.
@@ -86,6 +88,7 @@ pub struct Store {
     report: OpenReport,
     origin: String,
     log_id: Link,
+    segment_bytes: u64,
     write_path: &'static str,
 }
 
@@ -106,9 +109,17 @@ impl Store {
     pub fn open_in(environment: &Environment, directory: &Path) -> Result<Store, OpenError> {
         let recovered = sequencer::recover(&*environment.disk, directory, Access::Read)?;
         let report = report(&recovered, recovered.epoch);
-        let (origin, log_id) = (recovered.origin, recovered.log_id);
+        let (origin, log_id, segment_bytes) = (recovered.origin, recovered.log_id, recovered.segment_bytes);
         let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position));
-        Ok(Store { shared, directory: directory.to_owned(), report, origin, log_id, write_path: environment.disk.write_path() })
+        Ok(Store {
+            shared,
+            directory: directory.to_owned(),
+            report,
+            origin,
+            log_id,
+            segment_bytes,
+            write_path: environment.disk.write_path(),
+        })
     }
 
     /// What opening found.
@@ -135,6 +146,7 @@ impl Store {
             records,
             streams: read(&self.shared.directory).streams.len() as u64,
             bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),
+            segment_bytes: self.segment_bytes,
             format_version: FORMAT_VERSION,
             write_path: self.write_path,
             epoch: self.report.epoch,
@@ -215,9 +227,10 @@ impl Log {
         let mut seed = [0; 32];
         environment.entropy.fill(&mut seed).map_err(OpenError::io("drawing randomness"))?;
         remove_leftovers(&environment)?;
-        let core_options = CoreOptions {
-            segment_bytes: options.segment_bytes_on(disk.block_bytes()),
-            block_bytes: disk.block_bytes(),
+        let block_bytes = disk.block_bytes();
+        let mut core_options = CoreOptions {
+            segment_bytes: options.segment_bytes_on(block_bytes, None),
+            block_bytes,
             accept_clock_jump: options.accept_clock_jump,
         };
         // Asked again under the lock: another process may have made the store meanwhile.
@@ -227,16 +240,24 @@ impl Log {
         }
         let recovered = sequencer::recover(disk, directory, Access::Write)?;
         recovered.check_writable()?;
+        core_options.segment_bytes = options.segment_bytes_on(block_bytes, Some(recovered.segment_bytes));
         let mut report = report(&recovered, recovered.epoch + 1);
         if created {
             report.opened = Opened::Created;
         }
-        let (origin, log_id) = (recovered.origin.clone(), recovered.log_id);
+        let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);
         let (core, shared) = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
         report.epoch = core.epoch;
         let shared = Arc::new(shared);
-        let store =
-            Store { shared: Arc::clone(&shared), directory: directory.to_owned(), report, origin, log_id, write_path: disk.write_path() };
+        let store = Store {
+            shared: Arc::clone(&shared),
+            directory: directory.to_owned(),
+            report,
+            origin,
+            log_id,
+            segment_bytes,
+            write_path: disk.write_path(),
+        };
         Ok(Log { sequencer: Arc::new(Sequencer::new(core, shared)), store, environment, seed, drawn_ids: AtomicU64::new(0) })
     }
 

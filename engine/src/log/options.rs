@@ -12,10 +12,10 @@ use crate::error::OpenError;
 /// A crash costs at most one scan of the last segment; this much is read in some 50 ms.
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
-/// Options of opening a log for appending. What a store was created with stays; segment size may differ from open to open.
+/// Options of opening a log for appending.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub(super) segment_bytes: u64,
+    pub(super) segment_bytes: Option<u64>,
     pub(super) origin: String,
     pub(super) create: bool,
     pub(super) accept_clock_jump: bool,
@@ -23,21 +23,22 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: SEGMENT_BYTES_DEFAULT, origin: String::new(), create: true, accept_clock_jump: false }
+        Options { segment_bytes: None, origin: String::new(), create: true, accept_clock_jump: false }
     }
 }
 
 impl Options {
-    /// The defaults: segments of 64 MiB, created if absent, no origin.
+    /// The defaults: segments as the store was made with (64 MiB in a new one), created if absent, no origin.
     #[must_use]
     pub fn new() -> Options {
         Options::default()
     }
 
-    /// Size of segments begun from now on, in bytes (64 KiB to 8 GiB); rounded up to whole blocks of the device.
+    /// Size of segments begun while this log is open, in bytes (64 KiB to 8 GiB); rounded up to whole blocks of the device. A store keeps the
+    /// size it was made with for opens that do not say.
     #[must_use]
     pub fn segment_bytes(mut self, segment_bytes: u64) -> Options {
-        self.segment_bytes = segment_bytes;
+        self.segment_bytes = Some(segment_bytes);
         self
     }
 
@@ -80,8 +81,8 @@ impl Options {
     }
 
     pub(super) fn check(&self) -> Result<(), OpenError> {
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
-            let why = format!("segment size {} is not within {SEGMENT_BYTES_MIN}..={SEGMENT_BYTES_MAX} bytes", self.segment_bytes);
+        if let Some(bytes) = self.segment_bytes.filter(|bytes| !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(bytes)) {
+            let why = format!("segment size {bytes} is not within {SEGMENT_BYTES_MIN}..={SEGMENT_BYTES_MAX} bytes");
             return Err(OpenError::InvalidOption { why });
         }
         if self.origin.len() > ORIGIN_BYTES_MAX {
@@ -90,8 +91,9 @@ impl Options {
         Ok(())
     }
 
-    /// The segment size in whole blocks, with room for a header, one commit and the closing commit.
-    pub(super) fn segment_bytes_on(&self, block_bytes: u32) -> u64 {
-        align(self.segment_bytes, block_bytes.into()).max(4 * u64::from(block_bytes))
+    /// The segment size in whole blocks, with room for a header, one commit and the closing commit; `made_with` is that of an existing store.
+    pub(super) fn segment_bytes_on(&self, block_bytes: u32, made_with: Option<u64>) -> u64 {
+        let bytes = self.segment_bytes.or(made_with).unwrap_or(SEGMENT_BYTES_DEFAULT);
+        align(bytes, block_bytes.into()).max(4 * u64::from(block_bytes))
     }
 }

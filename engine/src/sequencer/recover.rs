@@ -31,6 +31,8 @@ pub(crate) struct Recovered {
     pub epoch: u64,
     /// Highest watermark found in valid evidence.
     pub watermark: u64,
+    /// Segment size the store was made with: that of its first segment; later ones may be larger for one large batch.
+    pub segment_bytes: u64,
     /// The last commit says that the log was closed, and nothing follows it.
     pub closed: bool,
     pub tail: Tail,
@@ -143,6 +145,7 @@ struct Scan {
     time_ns: u64,
     epoch: u64,
     watermark: u64,
+    segment_bytes: u64,
     /// The last trailer's watermark; trailers never state less.
     stated_watermark: u64,
     closed: bool,
@@ -163,6 +166,7 @@ impl Scan {
             time_ns: 0,
             epoch: 0,
             watermark: 0,
+            segment_bytes: 0,
             stated_watermark: 0,
             closed: false,
             last_end: 0,
@@ -181,6 +185,9 @@ impl Scan {
         if !continues {
             let violation = Violation { rule: "S6", why: "the header does not continue the segment before it" };
             return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(header.number.get()), 0, violation)));
+        }
+        if first {
+            self.segment_bytes = header.segment_bytes.get();
         }
         self.epoch = header.epoch.get();
         self.log_id = Some(Link(header.log_id));
@@ -274,6 +281,7 @@ impl Scan {
             time_ns: self.time_ns,
             epoch: self.epoch,
             watermark: self.watermark,
+            segment_bytes: self.segment_bytes,
             closed: self.closed && tail == Tail::Empty,
             tail,
             last: LastSegment { file, header, end, offsets },

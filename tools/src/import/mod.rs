@@ -12,11 +12,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use chainring::Log;
 use serde_json::json;
 
 use crate::cli::{Gate, Import};
 use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, grouped, progress};
-use crate::store;
 use pipeline::{Acks, Importer};
 use source::{Feed, Source, Stop};
 use tally::Tally;
@@ -25,7 +25,7 @@ use tally::Tally;
 pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
     let started = Instant::now();
     let source = source::open(&import.files, import.gate == Gate::None)?;
-    let log = store::open(path)?;
+    let log = Log::open(path)?;
     let acks = import.ack.then_some(Acks { to: &mut *out });
     let mut importer = Importer::new(&log, import.gate, acks);
     let stop = feed(&source, &mut importer).err();
