@@ -1,6 +1,6 @@
 //! `chainring`: the command line of Chainring.
 //!
-//! Every command but `init` and `import` only reads: it works on a log whose writer was killed, and shows what recovery would keep.
+//! Every command but `init`, `import` and `demo`, which brings its own log, only reads: it works on a log whose writer was killed, and shows what recovery would keep.
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
 mod cli;
