@@ -13,6 +13,16 @@ use std::time::Duration;
 use chainring::disk::sim::SimDisk;
 use chainring::{AppendError, Event, Expected, Log, Options, VerifyOptions, Version, verify};
 
+/// What may cross threads, checked when this is compiled.
+const _: fn() = || {
+    fn crosses<T: Send + Sync>() {}
+    crosses::<Log>();
+    crosses::<Store>();
+    crosses::<View>();
+    crosses::<Pending>();
+    crosses::<AppendError>();
+};
+
 #[test]
 fn requests_of_one_thread_are_sequenced_in_its_order() {
     const THREADS: u8 = 8;
