@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use chainring::disk::sim::SimDisk;
-use chainring::{AppendError, Event, Expected, Log, Options, VerifyOptions, Version, verify};
+use chainring::{AppendError, Event, Expected, Log, Options, Pending, Store, VerifyOptions, Version, View, verify};
 
 /// What may cross threads, checked when this is compiled.
 const _: fn() = || {

@@ -142,7 +142,8 @@ impl Core {
         let (real, monotonic) = (clock.realtime_ns(), clock.monotonic_ns());
         if let Some((last_real, last_monotonic)) = self.clock_read {
             let passed = monotonic.saturating_sub(last_monotonic);
-            let ahead_ns = real.saturating_sub(last_real).saturating_sub(passed);
+            // A clock that was wrong and is put right does not run ahead of what was recorded.
+            let ahead_ns = real.saturating_sub(last_real.max(self.time_ns)).saturating_sub(passed);
             if ahead_ns > CLOCK_JUMP_NS_MAX && !self.options.accept_clock_jump {
                 return Err(AppendError::ClockJump { ahead_ns });
             }

@@ -53,3 +53,55 @@ fn version_of(directory: &Directory, target: &Target) -> Result<u64, Answer> {
 fn collision(target: &Target) -> Answer {
     Answer::Failed(AppendError::StreamIdCollision { stream: target.name.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use chainring_format::{EventId, Link};
+
+    use super::super::StreamHead;
+    use super::super::request::PreparedEvent;
+    use super::*;
+    use crate::condition::{Durability, Expected};
+
+    fn target(name: &str, name_rest: u8) -> Target {
+        // Two names with one id: what a 128-bit collision would look like.
+        Target { name: name.into(), id: StreamId([7; 16]), name_rest: [name_rest; 16] }
+    }
+
+    fn request(names: &[(&str, u8)]) -> PreparedRequest {
+        let event = |(number, (name, rest)): (usize, &(&str, u8))| PreparedEvent {
+            stream: target(name, *rest),
+            event_id: EventId([number as u8 + 1; 16]),
+            expected: Expected::Any,
+            metadata: Vec::new(),
+            body: Vec::new(),
+            salt: None,
+            digest: [0; 32],
+            slot_crc: 0,
+        };
+        PreparedRequest {
+            events: names.iter().enumerate().map(event).collect(),
+            batch: true,
+            required: Vec::new(),
+            durability: Durability::Durable,
+        }
+    }
+
+    fn collides(answer: Result<PreparedRequest, Answer>, name: &str) -> bool {
+        matches!(answer, Err(Answer::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
+    }
+
+    #[test]
+    fn a_second_name_with_the_same_id_is_refused() {
+        let mut directory = Directory::default();
+        assert!(decide(&directory, request(&[("first", 1), ("first", 1)])).is_ok());
+        assert!(collides(decide(&directory, request(&[("first", 1), ("second", 2)])), "second"), "inside one batch");
+        let head = StreamHead { version: 1, position: 1, link: Link::default(), first_position: 1, name_rest: [1; 16] };
+        directory.streams.insert(StreamId([7; 16]), head);
+        assert!(decide(&directory, request(&[("first", 1)])).is_ok());
+        assert!(collides(decide(&directory, request(&[("second", 2)])), "second"));
+        let mut required = request(&[]);
+        required.required.push((target("second", 2), Expected::Any));
+        assert!(collides(decide(&directory, required), "second"), "also where it is only read");
+    }
+}
