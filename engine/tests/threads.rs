@@ -101,7 +101,7 @@ fn readers_see_whole_batches_and_only_ever_more() {
                 while !done.load(Ordering::Relaxed) {
                     let view = log.latest();
                     let count = view.end().0 - 1;
-                    assert!(count >= last && count % 3 == 0, "{count} after {last}");
+                    assert!(count >= last && count.is_multiple_of(3), "{count} after {last}");
                     last = count;
                     let Some(stream) = view.stream("a").unwrap() else { continue };
                     assert_eq!(stream.version().0, count / 3);
