@@ -242,7 +242,6 @@ impl MapWriter {
     fn finish(mut self, out: &mut Vec<u8>) {
         // Unsigned integers in shortest form sort bytewise as they sort by value.
         self.entries.sort_by_key(|entry| entry.0);
-        debug_assert!(self.entries.windows(2).all(|pair| pair[0].0 < pair[1].0), "an unknown key repeats a known one");
         head(out, 5, self.entries.len() as u64);
         for (key, bytes) in self.entries {
             head(out, 0, key);
@@ -346,6 +345,35 @@ impl Metadata {
         out
     }
 
+    /// Encodes, and checks what a caller could have put in that the format does not allow: keys twice, values nested too deeply, a time without
+    /// its second, no type.
+    ///
+    /// # Errors
+    /// The rule that the encoding would break.
+    pub fn encode_checked(&self) -> Result<Vec<u8>, Violation> {
+        let bytes = self.encode();
+        let times = self.occurred_at.iter().chain(self.external.iter().filter_map(|external| external.observed_at.as_ref()));
+        if self.event_type.is_empty() {
+            return Err(M3);
+        }
+        if times.into_iter().any(|time| time.nanoseconds > 999_999_999) {
+            return Err(BAD_TIME);
+        }
+        // Everything else that has a field of its own is right by its type; only free keys and values need to be read again.
+        let is_typed = |reads: &Option<Vec<ReadRef>>| reads.iter().flatten().all(|read| read.unknown.is_empty());
+        let is_typed = self.attributes.is_empty()
+            && self.unknown.is_empty()
+            && is_typed(&self.reads)
+            && is_typed(&self.checked)
+            && self.authority.iter().all(|authority| authority.unknown.is_empty())
+            && self.external.iter().all(|external| external.unknown.is_empty());
+        if !is_typed {
+            check(&bytes)?;
+        }
+        debug_assert_eq!(check(&bytes), Ok(()), "what is right by its type is right");
+        Ok(bytes)
+    }
+
     /// Reads metadata bytes, strictly: rules M1 to M3.
     ///
     /// # Errors
@@ -401,6 +429,7 @@ impl Metadata {
 }
 
 const M1_BEHIND: Violation = Violation::new("M1", "bytes behind the metadata map");
+const BAD_TIME: Violation = m2("a time is [int seconds, uint nanoseconds below 10^9]");
 const M3: Violation = Violation::new("M3", "an event has a type");
 
 const fn m2(why: &'static str) -> Violation {
@@ -460,12 +489,11 @@ fn array_of<const N: usize>(at: &mut Reader<'_>) -> Result<[u8; N], Violation> {
 }
 
 fn time_of(at: &mut Reader<'_>) -> Result<Timestamp, Violation> {
-    const WHY: Violation = m2("a time is [int seconds, uint nanoseconds below 10^9]");
-    let Item::Array(2) = at.item()? else { return Err(WHY) };
-    let seconds = at.value()?.as_int().ok_or(WHY)?;
+    let Item::Array(2) = at.item()? else { return Err(BAD_TIME) };
+    let seconds = at.value()?.as_int().ok_or(BAD_TIME)?;
     match at.item()? {
         Item::Uint(nanoseconds @ 0..=999_999_999) => Ok(Timestamp { seconds, nanoseconds: nanoseconds as u32 }),
-        _ => Err(WHY),
+        _ => Err(BAD_TIME),
     }
 }
 
@@ -647,6 +675,24 @@ mod tests {
         assert_eq!(read, metadata);
         assert_eq!(occurred_at(&bytes), metadata.occurred_at);
         assert_eq!(event_type(&bytes), Some("OrderCancelled"));
+    }
+
+    #[test]
+    fn what_a_caller_can_put_in_wrongly_is_refused_before_it_is_stored() {
+        let refused = |change: fn(&mut Metadata)| {
+            let mut metadata = Metadata::new("T");
+            change(&mut metadata);
+            metadata.encode_checked().unwrap_err().rule
+        };
+        assert!(full().encode_checked().is_ok() && Metadata::new("T").encode_checked().is_ok());
+        assert_eq!(refused(|metadata| metadata.event_type.clear()), "M3");
+        assert_eq!(refused(|metadata| metadata.occurred_at = Some(Timestamp { seconds: 0, nanoseconds: 1_000_000_000 })), "M2");
+        assert_eq!(refused(|metadata| metadata.attributes = vec![("a".into(), Value::Null), ("a".into(), Value::Null)]), "M1");
+        assert_eq!(refused(|metadata| metadata.attributes = vec![("a".into(), deep(METADATA_DEPTH_MAX))]), "M1");
+    }
+
+    fn deep(depth: usize) -> Value {
+        (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]))
     }
 
     #[test]

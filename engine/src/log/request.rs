@@ -106,15 +106,9 @@ impl Event {
         if id == EventId::default() {
             return Err(invalid("an event id of zeros means that there is none".into()));
         }
-        if self.metadata.event_type.is_empty() {
-            return Err(invalid(format!("an event of stream {} has no type", stream.name)));
-        }
-        let metadata = self.metadata.encode();
+        let metadata = self.metadata.encode_checked().map_err(|violation| invalid(format!("metadata: {violation}")))?;
         if metadata.len() > METADATA_BYTES_MAX {
             return Err(invalid(format!("metadata of {} bytes is longer than {METADATA_BYTES_MAX}", metadata.len())));
-        }
-        if let Err(violation) = chainring_format::metadata::check(&metadata) {
-            return Err(invalid(format!("metadata: {violation}")));
         }
         if frame_bytes(stream.name.len(), metadata.len(), self.body.len(), self.salted) + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
             return Err(invalid(format!("a body of {} bytes is too long", self.body.len())));
