@@ -231,10 +231,15 @@ impl<'a> FrameView<'a> {
             return Err(f2("filling behind the frame is not zero"));
         }
         let slot = &frame[slot];
+        let content_bytes = header.body_bytes.get() as usize + if view.salted() { SALT_BYTES } else { 0 };
         let sum = crc(slot) ^ mask;
         view.erased = header.body_crc.get() == !sum;
-        if header.body_crc.get() != sum && !(view.erased && slot[SLOT_BYTES_MIN..].iter().all(|&b| b == 0)) {
+        if header.body_crc.get() != sum && !view.erased {
             return Err(Violation::new("F3", "body checksum differs"));
+        }
+        let filling = if view.erased { SLOT_BYTES_MIN } else { content_bytes.min(slot.len()) };
+        if slot[filling..].iter().any(|&b| b != 0) {
+            return Err(Violation::new("F3", "filling of the body slot is not zero"));
         }
         Ok(view)
     }

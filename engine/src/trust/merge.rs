@@ -86,8 +86,10 @@ impl Merge {
     fn lineage(&mut self, found: &SegmentFindings, previous: Option<&PreviousEnd>) -> Result<(), &'static str> {
         let header = &found.header;
         let log_id = *self.log_id.get_or_insert(Link(header.log_id));
-        let genesis = found.deferred.first().filter(|deferred| deferred.position == 0).map(|deferred| deferred.link);
-        if header.log_id != log_id.0 || genesis.is_some_and(|genesis| genesis != log_id) {
+        // A genesis record that does not hold by itself is named for that, later.
+        let genesis = found.deferred.first().filter(|deferred| deferred.position == 0);
+        let genesis = genesis.filter(|genesis| genesis.expected_link(&[0; 32], &[0; 32]) == genesis.link);
+        if header.log_id != log_id.0 || genesis.is_some_and(|genesis| genesis.link != log_id) {
             return Err("the header has the id of another log");
         }
         if header.first_position.get() != self.next_position {
@@ -110,8 +112,9 @@ impl Merge {
         if previous.is_none() && (header.prev_footer_bytes.get(), header.prev_cut_bytes.get()) != (0, 0) {
             return Err("the first segment names a predecessor");
         }
-        if previous.is_some() && header.created_at_ns.get() != self.time_ns {
-            return Err("the header's time is not that of the last record before it");
+        let time_ns = if previous.is_some() { Some(self.time_ns) } else { genesis.map(|genesis| genesis.recorded_at_ns) };
+        if time_ns.is_some_and(|time_ns| header.created_at_ns.get() != time_ns) {
+            return Err("the header's time is not that of the record it names");
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::FaultKind;
-use crate::segment::{Bad, Commit, Cursor, Placed, Tail, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, Tail, claimed_end, judge, offset_entry};
 
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +152,17 @@ impl<'a> Walk<'a> {
         if let Some((end, footer_bytes)) = named_end {
             let footer = bytes.get(end as usize..).unwrap_or_default();
             self.found.footer = footer[..footer.len().min(footer_bytes as usize)].to_vec();
+            if (footer.len() as u64) < footer_bytes {
+                self.found.finding = Some(self.shortened());
+            }
         }
+    }
+
+    /// Rule S1: the file ends before its successor says.
+    fn shortened(&self) -> Finding {
+        let end = self.bytes.len() as u64;
+        let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
+        Finding { kind: FaultKind::Missing, offset: end, place: end, position: None, stream: None, violation }
     }
 
     /// The walk cannot go on: damage, or the tail of the last segment.
@@ -163,17 +173,24 @@ impl<'a> Walk<'a> {
         let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
         let corrupt =
             Finding { kind: FaultKind::Corrupt, offset: bad.offset, place: bad.place, position, stream, violation: bad.violation };
-        if named_end.is_some() {
-            return Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt));
+        // The segment with the genesis record exists only since that record is on stable storage (L3): without it, nothing is merely torn.
+        let lacks_genesis = self.found.next_position == 0;
+        if let Some((end, _)) = named_end {
+            let is_short = (self.bytes.len() as u64) < end && claimed_end(self.bytes, bad.place) > self.bytes.len() as u64;
+            let finding = if is_short { self.shortened() } else { corrupt };
+            return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
         let watermark = self.found.watermark.max(self.found.header.first_position.get());
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
+            Tail::Empty | Tail::Footer(_) if lacks_genesis => {
+                Some(Finding { violation: Violation { rule: "F7", why: "the first segment has no genesis record" }, ..corrupt })
+            }
             Tail::Empty => None,
             Tail::Footer(footer_bytes) => {
                 self.found.footer = self.bytes[cursor.offset() as usize..][..footer_bytes as usize].to_vec();
                 None
             }
-            Tail::Torn { .. } => {
+            Tail::Torn { .. } if !lacks_genesis => {
                 let violation = Violation { rule: "R", why: "a torn write behind the last commit; opening for writing cuts it off" };
                 Some(Finding {
                     kind: FaultKind::Torn,
@@ -184,7 +201,7 @@ impl<'a> Walk<'a> {
                     violation,
                 })
             }
-            Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
+            Tail::Torn { .. } | Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
         }
     }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Position, Violation};
 
 use super::merge::{Merge, PreviousEnd};
-use super::segment::{Finding, SegmentFindings, examine};
-use crate::disk::{Access, DiskFile, Environment};
+use super::segment::{SegmentFindings, examine};
+use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::segment::{read_file, reserved_bytes};
 use crate::sequencer::{open_segment, segment_numbers};
@@ -85,7 +85,7 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
         match open_segment(disk, number, Access::Read) {
             Ok(opened) => segments.push(opened),
             Err(OpenError::Damaged(fault)) => {
-                outlying = Some(fault);
+                outlying = Some(shortened(disk, number, numbers.len())?.unwrap_or(fault));
                 break;
             }
             Err(OpenError::Unsupported { what }) => {
@@ -107,6 +107,16 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
         verified_to: records.checked_sub(1).map(Position),
         fault,
     })
+}
+
+/// Rule S1 for a segment that was cut off inside its header, while its successor is there and vouches for more.
+fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>, OpenError> {
+    let name = file_name(number);
+    let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
+    let has_successor = number < count as u64 && open_segment(disk, number + 1, Access::Read).is_ok();
+    let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
+    let is_short = has_successor && file_bytes < HEADER_BYTES as u64;
+    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, violation)))
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
@@ -183,19 +193,10 @@ fn examine_file(
     let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     read_file(file, named_bytes.unwrap_or(limit).min(limit), buffer).map_err(io())?;
-    if named_bytes.is_some_and(|named| named > buffer.len() as u64) {
-        // It has lost its end; what is left of it is examined as far as its commits are whole.
-        let file_bytes = file.bytes().map_err(io())?;
-        let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
-        let missing = Finding { kind: FaultKind::Missing, offset: file_bytes, place: file_bytes, position: None, stream: None, violation };
-        let mut found = examine(buffer, *header, None);
-        found.finding = found.finding.filter(|finding| finding.kind == FaultKind::Tampered).or(Some(missing));
-        return Ok(found);
-    }
     let mut found = examine(buffer, *header, named_end);
     if !is_last && successor.is_none() {
-        // The next header cannot be read, so where this segment ends is not known, and its tail cannot be judged.
-        found.finding = found.finding.filter(|finding| finding.kind == FaultKind::Tampered);
+        // The next header cannot be read, so where this segment ends is not known, and what recovery may have cut looks like a torn write.
+        found.finding = found.finding.filter(|finding| finding.kind != FaultKind::Torn);
     }
     Ok(found)
 }

@@ -32,7 +32,7 @@ pub(crate) enum Tail {
 
 /// Judges the tail behind `end`, the end of the last valid commit; `bad` is where the bad structure begins and `next_position` is P of section 9.
 pub(crate) fn judge(window: &mut Window, layout: &Layout, end: u64, bad: u64, next_position: u64) -> Result<Tail, Error> {
-    if footer_holds(window, layout, end)? {
+    if footer_holds(window, layout, end)? && zero_behind_footer(window, layout, end)? {
         return Ok(Tail::Footer);
     }
     let evidence = read_tail(window, layout, end, bad)?;
@@ -57,6 +57,22 @@ pub(crate) fn footer_holds(window: &mut Window, layout: &Layout, offset: u64) ->
     }
     let Some(bytes) = window.get(offset, footer_bytes as usize)? else { return Ok(false) };
     Ok(layout.masks.checksum(offset, &bytes[8..]) == stored)
+}
+
+/// Only zeros stand behind the footer at `offset`, which holds.
+fn zero_behind_footer(window: &mut Window, layout: &Layout, offset: u64) -> Result<bool, Error> {
+    let footer_bytes = window.get(offset, FOOTER_HEADER_BYTES as usize)?.map_or(0, |bytes| u64_at(bytes, 8));
+    let stop = window.file_bytes().min(layout.segment_bytes + footer_bytes_max(layout.segment_bytes));
+    let mut here = offset + footer_bytes;
+    let mut is_zero = true;
+    while here < stop && is_zero {
+        let count = PIECE_BYTES.min(stop - here);
+        window.hold(here);
+        is_zero = window.get(here, count as usize)?.is_none_or(all_zero);
+        here += count;
+    }
+    window.hold(offset);
+    Ok(is_zero)
 }
 
 /// Largest footer a segment can have: every bucket, and an entry for every eighth of the smallest frames.
