@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
+use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::{Position, Violation};
 
 use super::merge::{Merge, PreviousEnd};
@@ -113,9 +113,9 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
 fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>, OpenError> {
     let name = file_name(number);
     let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
-    let has_successor = number < count as u64 && open_segment(disk, number + 1, Access::Read).is_ok();
+    let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
     let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
-    let is_short = has_successor && file_bytes < HEADER_BYTES as u64;
+    let is_short = successor.is_some_and(|(_, header)| file_bytes < header.block_bytes.get().into());
     Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, violation)))
 }
 
