@@ -245,7 +245,7 @@ impl Log {
         if created {
             report.opened = Opened::Created;
         }
-        let seed = session_seed(&seed, &recovered);
+        let seed = open_seed(&seed, &recovered);
         let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);
         let (core, shared) = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
         report.epoch = core.epoch;
@@ -318,7 +318,7 @@ impl Drop for Log {
 
 /// What salts and drawn ids of this open are derived from. A source of randomness that repeats itself, as in a machine that was restored from a
 /// snapshot, still gives other ids at another place of the log.
-fn session_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
+fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
     let mut input = [0; 48];
     input[..32].copy_from_slice(&recovered.log_id.0);
     input[32..40].copy_from_slice(&recovered.epoch.to_le_bytes());
