@@ -31,10 +31,12 @@ impl PortableDisk {
 
 impl Disk for PortableDisk {
     fn create_directory(&self) -> io::Result<()> {
-        // mkdir(directory); fsync(parent)
-        fs::create_dir_all(&self.directory)?;
-        let directory = self.directory.canonicalize()?;
-        directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        // mkdir(missing ancestors, directory); fsync(parent of each)
+        let directory = std::path::absolute(&self.directory)?;
+        let missing = directory.ancestors().take_while(|ancestor| !ancestor.exists()).count();
+        fs::create_dir_all(&directory)?;
+        // At least its own entry: an earlier attempt may have been cut off between making and syncing it.
+        directory.ancestors().skip(1).take(missing.max(1)).try_for_each(|parent| File::open(parent)?.sync_all())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
