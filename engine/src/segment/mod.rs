@@ -200,12 +200,27 @@ pub(crate) fn read_header(bytes: &[u8], number: u64) -> Result<SegmentHeader, Op
     Ok(header)
 }
 
-/// Reads a whole segment file, or its first `bytes`, into `buffer`. A file that is shorter gives what it has.
-pub(crate) fn read_file(file: &dyn DiskFile, bytes: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let bytes = file.bytes()?.min(bytes);
-    buffer.clear();
-    buffer.resize(usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
-    file.read_exact_at(buffer, 0)
+/// Reads a whole segment file, or its first `limit` bytes, into `buffer`. A file that is shorter gives what it has.
+pub(crate) fn read_file(file: &dyn DiskFile, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let bytes = file.bytes()?.min(limit);
+        buffer.clear();
+        buffer.resize(usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
+        match file.read_exact_at(buffer, 0) {
+            // A writer has sealed or closed the segment meanwhile, which gives back what was reserved: the file became shorter.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && file.bytes()? < bytes => {}
+            result => return result,
+        }
+    }
+}
+
+/// Reads a file again as [`read_file`] does; whether anything changed.
+pub(crate) fn reread_file(file: &dyn DiskFile, limit: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let mut again = Vec::new();
+    read_file(file, limit, &mut again)?;
+    let changed = again != *buffer;
+    *buffer = again;
+    Ok(changed)
 }
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && TRAILER_BYTES.is_multiple_of(8), "frames stay 8-byte aligned");

@@ -14,7 +14,9 @@ use super::heads::{Buckets, Directory};
 use super::name_rest;
 use crate::disk::{Access, Disk, DiskFile, Region};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{Bad, Catalog, Commit, Cursor, Segment, Tail, judge, offset_entry, read_file, read_header, reserved_bytes};
+use crate::segment::{
+    Bad, Catalog, Commit, Cursor, Segment, Tail, judge, offset_entry, read_file, read_header, reread_file, reserved_bytes,
+};
 use crate::sync::Arc;
 
 /// Everything the log says about itself, as far as it holds.
@@ -123,16 +125,6 @@ pub(crate) fn recover(disk: &dyn Disk, directory: &Path, access: Access) -> Resu
 /// How often the end of a store that is being written is looked at again before it is taken as it is.
 const LIVE_TRIES_MAX: u32 = 100;
 
-/// Reads a file again from `start` on; whether anything changed.
-fn reread(file: &dyn DiskFile, start: u64, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    let mut again = vec![0; buffer.len() - start as usize];
-    file.read_exact_at(&mut again, start)?;
-    let changed = again != buffer[start as usize..];
-    buffer.truncate(start as usize);
-    buffer.extend_from_slice(&again);
-    Ok(changed)
-}
-
 /// State while reading a store from its beginning.
 struct Scan {
     catalog: Catalog,
@@ -238,7 +230,8 @@ impl Scan {
         if access == Access::Write {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
-        read_file(&*file, reserved_bytes(header.segment_bytes.get()), &mut buffer).map_err(OpenError::io(format!("reading {name}")))?;
+        let limit = reserved_bytes(header.segment_bytes.get());
+        read_file(&*file, limit, &mut buffer).map_err(OpenError::io(format!("reading {name}")))?;
         let mut offsets = Vec::new();
         let (mut end, mut tries) = (u64::from(header.block_bytes.get()), 0);
         let (tail, bad) = loop {
@@ -253,7 +246,7 @@ impl Scan {
             let tail = judge(&buffer, &header, &cursor, bad, self.next_position, self.watermark);
             // A reader may have looked while a writer was in the middle of a commit: what still changes is not judged yet.
             let is_final = access == Access::Write || matches!(tail, Tail::Empty | Tail::Footer(_)) || tries == LIVE_TRIES_MAX;
-            if is_final || !reread(&*file, end, &mut buffer).map_err(OpenError::io(format!("reading {name}")))? {
+            if is_final || !reread_file(&*file, limit, &mut buffer).map_err(OpenError::io(format!("reading {name}")))? {
                 break (tail, bad);
             }
             tries += 1;

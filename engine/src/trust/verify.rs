@@ -11,9 +11,12 @@ use super::merge::{Merge, PreviousEnd};
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{read_file, reserved_bytes};
+use crate::segment::{read_file, reread_file, reserved_bytes};
 use crate::sequencer::{open_segment, segment_numbers};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// How often the end of a store that is being written is looked at again before it is taken as it is.
+const LIVE_TRIES_MAX: u32 = 20;
 
 /// How a store is verified.
 #[derive(Default)]
@@ -194,6 +197,12 @@ fn examine_file(
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     read_file(file, named_bytes.unwrap_or(limit).min(limit), buffer).map_err(io())?;
     let mut found = examine(buffer, *header, named_end);
+    // A writer may have been in the middle of a commit: what still changes is not judged yet.
+    let mut tries = 0;
+    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && reread_file(file, limit, buffer).map_err(io())? {
+        found = examine(buffer, *header, named_end);
+        tries += 1;
+    }
     if !is_last && successor.is_none() {
         // The next header cannot be read, so where this segment ends is not known, and what recovery may have cut looks like a torn write.
         found.finding = found.finding.filter(|finding| finding.kind != FaultKind::Torn);
