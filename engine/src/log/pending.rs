@@ -97,8 +97,7 @@ fn compare(sequencer: &Sequencer, request: &PreparedRequest, positions: &[Option
         }
         events.push(EventReceipt { position: Position(position), version: Version(frame.header.version.get()), link: frame.link() });
     }
-    let epoch = sequencer.with_core(|core| core.epoch);
-    Ok(Receipt { events, epoch, durability: request.durability, duplicate: true })
+    Ok(Receipt { events, epoch: sequencer.opened_epoch(), durability: request.durability, duplicate: true })
 }
 
 /// Whether an event says what the stored one says. An erased body cannot be compared any more and counts as the same.

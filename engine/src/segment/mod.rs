@@ -81,7 +81,7 @@ impl Segment {
     }
 
     /// The bytes that may be read: all of a sealed segment's, what was placed of the live one's.
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.source {
             Source::Sealed(region) => region,
             Source::Live(image) => image.placed(),
@@ -139,6 +139,9 @@ impl Segment {
 }
 
 const NO_FRAME: Violation = Violation { rule: "C1", why: "no frame where the position table says" };
+
+/// What is wrong with a segment that has lost its end.
+pub(crate) const SHORTENED: Violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
 
 /// An offset as the position table stores it.
 pub(crate) fn offset_entry(offset: u64) -> u32 {

@@ -109,7 +109,9 @@ pub(crate) fn begin(
     let epoch = if created { recovered.epoch } else { recovered.epoch + 1 };
     let same_blocks = recovered.last.header.block_bytes.get() == options.block_bytes;
     let writer = if (created || recovered.closed) && same_blocks {
-        let writer = continue_segment(&recovered.last)?;
+        // Recovery has just read this segment up to its end.
+        let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
+        let writer = continue_segment(&recovered.last, existing.bytes())?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
@@ -141,13 +143,11 @@ pub(crate) fn begin(
 /// Goes on where the last segment ends: nothing follows its closing commit.
 ///
 /// fallocate(segment); fsync(segment)
-fn continue_segment(last: &LastSegment) -> Result<SegmentWriter, OpenError> {
+fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
     let resume = || {
         last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
-        let mut existing = vec![0; last.end as usize];
-        last.file.read_exact_at(&mut existing, 0)?;
-        SegmentWriter::new(Arc::clone(&last.file), last.header, &existing, last.offsets.clone())
+        SegmentWriter::new(Arc::clone(&last.file), last.header, existing, last.offsets.clone())
     };
     resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
 }

@@ -101,6 +101,8 @@ pub(crate) struct Sequencer {
     shared: Arc<Shared>,
     poison: OnceLock<Arc<Poison>>,
     closed: AtomicBool,
+    /// Number of this writable open.
+    opened_epoch: u64,
     /// Process that opened the log; the child of a fork is another one.
     process: u32,
 }
@@ -109,6 +111,7 @@ impl Sequencer {
     pub(crate) fn new(core: Core, shared: Arc<Shared>) -> Sequencer {
         Sequencer {
             ring: Ring::new(RING_BYTES_MAX),
+            opened_epoch: core.epoch,
             core: Mutex::new(core),
             epoch: Epoch::default(),
             shared,
@@ -246,9 +249,9 @@ impl Sequencer {
         closed
     }
 
-    /// Looks at the core between two groups.
-    pub(crate) fn with_core<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
-        look(&lock(&self.core))
+    /// Number of this writable open.
+    pub(crate) fn opened_epoch(&self) -> u64 {
+        self.opened_epoch
     }
 }
 

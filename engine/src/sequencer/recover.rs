@@ -15,7 +15,7 @@ use super::name_rest;
 use crate::disk::{Access, Disk, DiskFile, Region};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::segment::{
-    Bad, Catalog, Commit, Cursor, Segment, Tail, judge, offset_entry, read_file, read_header, reread_file, reserved_bytes,
+    Bad, Catalog, Commit, Cursor, SHORTENED, Segment, Tail, judge, offset_entry, read_file, read_header, reread_file, reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -202,8 +202,7 @@ impl Scan {
         let file_bytes = file.bytes().map_err(OpenError::io(format!("reading {name}")))?;
         let named = end.checked_add(successor.prev_footer_bytes.get());
         if named.is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
-            let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
-            return Err(OpenError::Damaged(Fault::new(FaultKind::Missing, name, file_bytes, violation)));
+            return Err(OpenError::Damaged(Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)));
         }
         read_file(file, end, buffer).map_err(OpenError::io(format!("reading {name}")))?;
         let mut cursor = Cursor::new(buffer, header);

@@ -29,7 +29,6 @@ pub(super) struct Merge {
     end: u64,
     commit_digest: Hash,
     time_ns: u64,
-    watermark: u64,
     epoch: u64,
     pub bytes: u64,
 }
@@ -46,7 +45,6 @@ impl Merge {
             end: 0,
             commit_digest: [0; 32],
             time_ns: 0,
-            watermark: 0,
             epoch: 0,
             bytes: 0,
         }
@@ -58,14 +56,14 @@ impl Merge {
     }
 
     /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
-    pub(super) fn take_in(&mut self, found: &SegmentFindings, previous_end: Option<&PreviousEnd>) -> Result<PreviousEnd, Fault> {
+    pub(super) fn take_in(&mut self, found: &SegmentFindings) -> Result<(), Fault> {
         let name = file_name(found.header.number.get());
         let place = |finding: Finding| {
             let mut fault = Fault::new(finding.kind, name.clone(), finding.offset, finding.violation);
             fault.position = finding.position.map(chainring_format::Position);
             fault
         };
-        self.lineage(found, previous_end).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
+        self.lineage(found).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
 
         // The first fault in file order may be the segment's own or one that only its predecessors show.
         let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.place);
@@ -78,13 +76,13 @@ impl Merge {
             return Err(fault);
         }
         self.advance(found);
-        self.footer(found).map_err(place)?;
-        Ok(PreviousEnd { heads_root: self.buckets.root(self.log_id.unwrap_or_default()) })
+        self.footer(found).map_err(place)
     }
 
     /// Rule S6.
-    fn lineage(&mut self, found: &SegmentFindings, previous: Option<&PreviousEnd>) -> Result<(), &'static str> {
+    fn lineage(&mut self, found: &SegmentFindings) -> Result<(), &'static str> {
         let header = &found.header;
+        let is_first = header.number.get() == 1;
         let log_id = *self.log_id.get_or_insert(Link(header.log_id));
         // A genesis record that does not hold by itself is named for that, later.
         let genesis = found.deferred.first().filter(|deferred| deferred.position == 0);
@@ -99,7 +97,7 @@ impl Merge {
             return Err("the epoch runs backwards");
         }
         let stated = (header.prev_end_offset.get(), header.prev_commit_digest, header.prev_heads_root);
-        let expected = previous.map_or((0, [0; 32], [0; 32]), |previous| (self.end, self.commit_digest, previous.heads_root));
+        let expected = if is_first { (0, [0; 32], [0; 32]) } else { (self.end, self.commit_digest, self.buckets.root(log_id)) };
         if stated.0 != expected.0 {
             return Err("the header names another end of the segment before it");
         }
@@ -109,10 +107,10 @@ impl Merge {
         if stated.2 != expected.2 {
             return Err("the header names other heads at the end of the segment before it");
         }
-        if previous.is_none() && (header.prev_footer_bytes.get(), header.prev_cut_bytes.get()) != (0, 0) {
+        if is_first && (header.prev_footer_bytes.get(), header.prev_cut_bytes.get()) != (0, 0) {
             return Err("the first segment names a predecessor");
         }
-        let time_ns = if previous.is_some() { Some(self.time_ns) } else { genesis.map(|genesis| genesis.recorded_at_ns) };
+        let time_ns = if is_first { genesis.map(|genesis| genesis.recorded_at_ns) } else { Some(self.time_ns) };
         if time_ns.is_some_and(|time_ns| header.created_at_ns.get() != time_ns) {
             return Err("the header's time is not that of the record it names");
         }
@@ -215,7 +213,6 @@ impl Merge {
         self.end = found.end;
         self.commit_digest = found.commit_digest;
         self.time_ns = found.time_ns;
-        self.watermark = self.watermark.max(found.watermark);
         self.epoch = found.epoch;
         self.bytes += found.end + found.footer.len() as u64;
     }
@@ -251,12 +248,6 @@ impl Merge {
         let known = self.streams.get(&id).and_then(|(_, name)| self.names.get(*name as usize)).cloned();
         known.or_else(|| found.deferred.iter().find(|deferred| deferred.stream_id == id)?.name.clone())
     }
-}
-
-/// What the next header must say of the segment before it.
-#[derive(Debug)]
-pub(super) struct PreviousEnd {
-    pub heads_root: Hash,
 }
 
 fn tampered(offset: u64, position: Option<u64>, violation: Violation) -> Finding {

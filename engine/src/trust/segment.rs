@@ -11,7 +11,7 @@ use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::FaultKind;
-use crate::segment::{Bad, Commit, Cursor, Placed, Tail, claimed_end, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, judge, offset_entry};
 
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
@@ -161,8 +161,7 @@ impl<'a> Walk<'a> {
     /// Rule S1: the file ends before its successor says.
     fn shortened(&self) -> Finding {
         let end = self.bytes.len() as u64;
-        let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
-        Finding { kind: FaultKind::Missing, offset: end, place: end, position: None, stream: None, violation }
+        Finding { kind: FaultKind::Missing, offset: end, place: end, position: None, stream: None, violation: SHORTENED }
     }
 
     /// The walk cannot go on: damage, or the tail of the last segment.

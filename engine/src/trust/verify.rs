@@ -7,11 +7,11 @@ use std::sync::mpsc::sync_channel;
 use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::{Position, Violation};
 
-use super::merge::{Merge, PreviousEnd};
+use super::merge::Merge;
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{read_file, reread_file, reserved_bytes};
+use crate::segment::{SHORTENED, read_file, reread_file, reserved_bytes};
 use crate::sequencer::{open_segment, segment_numbers};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -117,9 +117,8 @@ fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>
     let name = file_name(number);
     let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
     let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
-    let violation = Violation { rule: "S1", why: "the segment is shorter than its successor says" };
     let is_short = successor.is_some_and(|(_, header)| file_bytes < header.block_bytes.get().into());
-    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, violation)))
+    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
@@ -164,17 +163,17 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
 fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>) -> Result<(Merge, Option<Fault>), OpenError> {
     let mut merge = Merge::new();
     let mut waiting = BTreeMap::new();
-    let mut previous: Option<PreviousEnd> = None;
     let mut index = 0;
     for (number, result) in results {
         waiting.insert(number, result);
         while let Some(result) = waiting.remove(&index) {
             index += 1;
             match result {
-                Ok(found) => match merge.take_in(&found, previous.as_ref()) {
-                    Ok(end) => previous = Some(end),
-                    Err(fault) => return Ok((merge, Some(fault))),
-                },
+                Ok(found) => {
+                    if let Err(fault) = merge.take_in(&found) {
+                        return Ok((merge, Some(fault)));
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
