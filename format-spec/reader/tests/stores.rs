@@ -7,22 +7,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use chainring_reader::{Error, Fault, FaultKind, Options, Report, verify, walk};
-use support::{Built, Draft, ORIGIN, Part, TempDir, event_id, two_segments};
-
-fn options() -> Options {
-    Options { threads: 2, patience: Duration::ZERO }
-}
-
-fn check(built: &Built) -> Report {
-    let dir = TempDir::new();
-    built.write(dir.path());
-    verify(dir.path(), &options()).expect("a report")
-}
-
-fn fault(built: &Built) -> Fault {
-    check(built).fault.expect("a fault")
-}
+use chainring_reader::{Error, FaultKind, Options, verify, walk};
+use support::{Built, Draft, ORIGIN, Part, TempDir, check, event_id, fault, options, two_segments};
 
 #[test]
 fn a_valid_store_holds() {

@@ -6,22 +6,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
-use chainring_reader::{Fault, FaultKind, Options, Report, verify};
-use support::{Built, Draft, Part, TempDir, two_segments};
-
-fn options() -> Options {
-    Options { threads: 2, patience: Duration::ZERO }
-}
-
-fn check(built: &Built) -> Report {
-    let dir = TempDir::new();
-    built.write(dir.path());
-    verify(dir.path(), &options()).expect("a report")
-}
-
-fn fault(built: &Built) -> Fault {
-    check(built).fault.expect("a fault")
-}
+use chainring_reader::{FaultKind, Options, Report, verify};
+use support::{Built, Draft, Part, TempDir, check, fault, options, two_segments};
 
 #[test]
 fn what_recovery_cut_does_not_exist() {

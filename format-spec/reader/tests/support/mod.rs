@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chainring_reader::{Fault, Options, Report, verify};
 
 mod encode;
 
@@ -338,4 +341,21 @@ pub(crate) fn two_segments() -> Built {
     built.commit(&[&[Draft::new("orders/4", b"x"), Draft::new("orders/2", &[3; 300]), Draft::new("orders/5", b"z").salted()]]);
     built.close();
     built
+}
+
+/// Judges at once: no writer is at work in these tests.
+pub(crate) fn options() -> Options {
+    Options { threads: 2, patience: Duration::ZERO }
+}
+
+/// What the reader says of a built store.
+pub(crate) fn check(built: &Built) -> Report {
+    let dir = TempDir::new();
+    built.write(dir.path());
+    verify(dir.path(), &options()).expect("a report")
+}
+
+/// The fault the reader finds in it.
+pub(crate) fn fault(built: &Built) -> Fault {
+    check(built).fault.expect("a fault")
 }
