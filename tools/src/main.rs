@@ -15,6 +15,7 @@ mod rawjson;
 mod show;
 mod state;
 mod time;
+mod verdict;
 mod verify;
 
 use std::process::ExitCode;

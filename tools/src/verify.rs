@@ -9,25 +9,7 @@ use serde_json::json;
 
 use crate::cli::Verify;
 use crate::output::{Answer, BAD, Failure, GOOD, Out, grouped, progress, sized, spinner};
-
-/// What either of the two verifiers found.
-struct Findings {
-    records: u64,
-    events: u64,
-    bytes: u64,
-    verified_to: Option<u64>,
-    fault: Option<Fault>,
-}
-
-/// The first place that is not as it should be.
-struct Fault {
-    kind: String,
-    segment: String,
-    offset: u64,
-    position: Option<u64>,
-    stream: Option<String>,
-    why: String,
-}
+use crate::verdict::{self, Fault, Verdict};
 
 /// The command.
 pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
@@ -37,43 +19,30 @@ pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
     Ok(findings.fault.is_none())
 }
 
-fn by_engine(path: &Path) -> Result<Findings, Failure> {
+fn by_engine(path: &Path) -> Result<Verdict, Failure> {
     let bar = progress("verify", 0, true);
     let show = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let report = chainring::verify(path, &VerifyOptions { threads: 0, progress: Some(&show) })?;
+    let found = verdict::by_engine(path, &VerifyOptions { threads: 0, progress: Some(&show) })?;
     bar.finish_and_clear();
-    let fault = report.fault.map(|fault| Fault {
-        kind: fault.kind.to_string(),
-        segment: fault.segment,
-        offset: fault.offset,
-        position: fault.position.map(|position| position.0),
-        stream: fault.stream,
-        why: format!("{} (rule {})", fault.why, fault.rule),
-    });
-    let verified_to = report.verified_to.map(|position| position.0);
-    Ok(Findings { records: report.records, events: report.events, bytes: report.bytes, verified_to, fault })
+    Ok(found)
 }
 
-fn by_reader(path: &Path) -> Result<Findings, Failure> {
+fn by_reader(path: &Path) -> Result<Verdict, Failure> {
     let spinner = spinner("verify with the independent reader");
-    let report =
-        chainring_reader::verify(path, &chainring_reader::Options::default()).map_err(|error| Failure::Cannot(error.to_string()))?;
+    let found = verdict::by_reader(path)?;
     spinner.finish_and_clear();
-    let fault = report.fault.map(|fault| Fault {
-        kind: fault.kind.to_string(),
-        segment: fault.segment,
-        offset: fault.offset,
-        position: fault.position,
-        stream: fault.stream,
-        why: format!("{} (rule {})", fault.why, fault.rule),
-    });
-    Ok(Findings { records: report.records, events: report.events, bytes: report.bytes, verified_to: report.verified_to, fault })
+    Ok(found)
 }
 
-fn tell(found: &Findings, seconds: f64, out: &mut Out) -> Result<(), Failure> {
+/// Why, with the rule of FORMAT.md.
+fn why(fault: &Fault) -> String {
+    format!("{} (rule {})", fault.why, fault.rule)
+}
+
+fn tell(found: &Verdict, seconds: f64, out: &mut Out) -> Result<(), Failure> {
     if out.json {
         let mut object = json!({
             "ok": found.fault.is_none(),
@@ -84,12 +53,7 @@ fn tell(found: &Findings, seconds: f64, out: &mut Out) -> Result<(), Failure> {
             "seconds": seconds,
         });
         if let Some(fault) = &found.fault {
-            object["fault"] = fault.kind.as_str().into();
-            object["segment"] = fault.segment.as_str().into();
-            object["offset"] = fault.offset.into();
-            object["position"] = fault.position.into();
-            object["stream"] = fault.stream.as_deref().into();
-            object["why"] = fault.why.as_str().into();
+            fault.put_into(&mut object, &why(fault));
         }
         writeln!(out, "{object}")?;
         out.flush()?;
@@ -103,7 +67,7 @@ fn tell(found: &Findings, seconds: f64, out: &mut Out) -> Result<(), Failure> {
         }
         Some(fault) => {
             let kind = out.paint(BAD, &fault.kind).into_owned();
-            writeln!(out, "{kind}: {}", fault.why)?;
+            writeln!(out, "{kind}: {}", why(fault))?;
             rows.push(("at", format!("{} offset {}", fault.segment, grouped(fault.offset))));
             rows.extend(fault.position.map(|position| ("position", position.to_string())));
             rows.extend(fault.stream.clone().map(|stream| ("stream", stream)));

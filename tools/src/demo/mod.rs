@@ -8,17 +8,17 @@
 //! |---|---|
 //! | [`story`], [`author`] | the run, and how it gets into the log |
 //! | [`telling`], [`told`] | the run told from the log |
-//! | [`proof`], [`tamper`], [`verdict`] | verifying, spoiling copies, who verifies |
+//! | [`proof`], [`tamper`], [`jury`] | verifying, spoiling copies, who verifies |
 //! | [`folded`] | states of streams |
 
 mod author;
 mod folded;
+mod jury;
 mod proof;
 mod story;
 mod tamper;
 mod telling;
 mod told;
-mod verdict;
 
 use std::fs;
 use std::io::{self, Write};
@@ -105,9 +105,9 @@ fn summary(mistake: &Mistake, remedy: &Remedy, proof: &Proof) -> Value {
         "mistake": [mistake.cancelled.to_string(), mistake.refunded.to_string()],
         "remedy": [remedy.reinstated.to_string(), remedy.reversed.to_string()],
         "refused": refused,
-        "store": proof.store.json(),
-        "flipped": proof.flipped.json(),
-        "rewritten": proof.rewritten.json(),
+        "store": jury::json(&proof.store),
+        "flipped": jury::json(&proof.flipped),
+        "rewritten": jury::json(&proof.rewritten),
     })
 }
 
@@ -210,7 +210,7 @@ mod tests {
             names
         };
         assert_eq!(names(), ["flipped", "rewritten", "store"]);
-        let kinds = ["store", "flipped", "rewritten"].map(|name| verdict::judge(&keep.join(name)).unwrap().fault.map(|fault| fault.kind));
+        let kinds = ["store", "flipped", "rewritten"].map(|name| jury::judge(&keep.join(name)).unwrap().fault.map(|fault| fault.kind));
         assert_eq!(kinds, [None, Some("corrupt".into()), Some("tampered".into())]);
 
         // What lies there already is never mixed with.

@@ -8,10 +8,11 @@ use chainring::{EventId, Metadata, OpenError, Store};
 
 use super::expect;
 use super::folded::field;
+use super::jury::{judge, verifiers};
 use super::story::Mistake;
 use super::tamper::{Place, cannot, flip, rewrite};
-use super::verdict::{Fault, Verdict, judge, verifiers};
 use crate::output::{BAD, Failure, GOOD, STRONG};
+use crate::verdict::{Fault, Verdict};
 
 /// The difference between the digits 1 and 9: one bit.
 const BIT: u8 = b'1' ^ b'9';
