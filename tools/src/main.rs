@@ -1,54 +1,5 @@
-//! `chainring`: the command line of Chainring.
-//!
-//! Every command but `init`, `import` and `demo`, which brings its own log, only reads: it works on a log whose writer was killed, and shows what recovery would keep.
-//! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
+//! The program `chainring`; everything is in the library beside it, where fuzzers reach it too.
 
-mod cli;
-mod demo;
-mod export;
-mod fold;
-mod form;
-mod import;
-mod init;
-mod output;
-mod rawjson;
-mod show;
-mod state;
-mod time;
-mod verdict;
-mod verify;
-
-use std::process::ExitCode;
-
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-
-use cli::{Cli, Command, Common};
-use output::{Answer, Out, conclude};
-
-fn main() -> ExitCode {
-    let Cli { common: Common { log, json }, command } = Cli::parse();
-    if let Command::Demo(args) = &command {
-        // The one command that brings its own log.
-        return conclude(demo::run(args.keep.as_deref(), json, &mut anstream::stdout().lock()));
-    }
-    let Some(log) = log.filter(|log| !log.as_os_str().is_empty()) else {
-        Cli::command().error(ErrorKind::MissingRequiredArgument, "which log? Give --log DIR, or set CHAINRING_LOG").exit();
-    };
-    conclude(run(&command, &log, &mut Out::new(json)))
-}
-
-fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
-    match command {
-        Command::Init(args) => init::run(log, args, out),
-        Command::Import(args) => import::run(log, args, out),
-        Command::Export(args) => export::run(log, args, out),
-        Command::State(args) => state::run(log, args, out),
-        Command::Streams(args) => show::streams(log, args, out),
-        Command::Cat(args) => show::cat(log, args, out),
-        Command::Tail(args) => show::tail(log, args, out),
-        Command::Info => show::info(log, out),
-        Command::Verify(args) => verify::run(log, args, out),
-        Command::Demo(_) => unreachable!("the demo was run before a log was asked for"),
-    }
+fn main() -> std::process::ExitCode {
+    chainring_tools::run_program()
 }

@@ -1,0 +1,3 @@
+//! Runs random histories with faults against a model.
+
+fn main() {}

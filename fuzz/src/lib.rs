@@ -1,0 +1,1 @@
+//! What tries to break Chainring: fuzz targets as plain functions, and random histories on a simulated disk.
