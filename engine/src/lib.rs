@@ -33,7 +33,7 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError};
+pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
 pub use sequencer::{EventReceipt, Receipt};

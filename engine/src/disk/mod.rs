@@ -6,18 +6,19 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 mod lock;
 mod portable;
+mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod system;
 
 pub use lock::LockError;
 pub use portable::PortableDisk;
+pub use region::{Probe, Region};
 pub use system::{SystemClock, SystemEntropy};
 
 /// How a file is opened.
@@ -43,7 +44,8 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that exists.
+    /// Opens a regular file that exists. Links, pipes and devices are refused: a store holds none, and opening one could wait for ever or lead
+    /// somewhere else.
     ///
     /// # Errors
     /// Any error of the file system.
@@ -144,26 +146,6 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// Any error of the device.
     fn drop_cache(&self) -> io::Result<()>;
-}
-
-/// Bytes of a file that do not change any more.
-#[derive(Debug)]
-pub enum Region {
-    /// Mapped, read-only.
-    Mapped(memmap2::Mmap),
-    /// Read into memory.
-    Memory(Vec<u8>),
-}
-
-impl Deref for Region {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Region::Mapped(map) => map,
-            Region::Memory(bytes) => bytes,
-        }
-    }
 }
 
 /// Tells the time.

@@ -4,11 +4,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, major, minor};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, major, minor};
 use rustix::io::Errno;
 
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
@@ -44,13 +44,15 @@ impl Disk for PortableDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(access == Access::Write).open(self.directory.join(name))?;
-        Ok(Arc::new(PortableFile { file }))
+        let path = self.directory.join(name);
+        let file = open_plain(OpenOptions::new().read(true).write(access == Access::Write), &path)?;
+        Ok(Arc::new(PortableFile { file, path }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.directory.join(name))?;
-        Ok(Arc::new(PortableFile { file }))
+        let path = self.directory.join(name);
+        let file = open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(true), &path)?;
+        Ok(Arc::new(PortableFile { file, path }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -78,6 +80,19 @@ impl Disk for PortableDisk {
     }
 }
 
+/// Opens a regular file and nothing else: no link is followed, no pipe waited for.
+pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits() as i32).open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => refused("a symbolic link, not a regular file"),
+        Some(Errno::ISDIR) => refused("a directory, not a regular file"),
+        Some(Errno::NXIO) => refused("a pipe, not a regular file"),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused("not a regular file")) }
+}
+
 /// max(logical, physical, minimum-io) block of the device below a directory; `None` where the system does not say.
 fn device_block_bytes(directory: &Path) -> Option<u32> {
     let device = fs::metadata(directory).ok()?.dev();
@@ -92,6 +107,7 @@ fn device_block_bytes(directory: &Path) -> Option<u32> {
 #[derive(Debug)]
 struct PortableFile {
     file: File,
+    path: PathBuf,
 }
 
 impl DiskFile for PortableFile {
@@ -143,9 +159,10 @@ impl DiskFile for PortableFile {
         }
         // SAFETY: `Mmap` asks that the file is not changed or cut while it is mapped. Callers map only sealed segments: this engine never
         // writes below their named end again (FORMAT.md C3), holds the directory's lock while it writes, and the length was checked above.
-        // Hostile truncation by another program is outside of what a mapping can survive, and documented so.
+        // Bytes that another program changes are caught by checksums where they are read; cutting the file is caught by the probe in `Region`,
+        // but for the moment between probe and use, which is documented.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes).map(&self.file)? };
-        Ok(Region::Mapped(map))
+        Ok(Region::mapped(map, self.path.clone()))
     }
 
     fn drop_cache(&self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
 use crate::disk::{Access, Environment, LockError};
-use crate::error::{AppendError, Fault, OpenError};
+use crate::error::{AppendError, Fault, OpenError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, CoreOptions, Receipt, Recovered, Sequencer, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, read};
@@ -44,9 +44,10 @@ pub struct OpenReport {
     pub epoch: u64,
     /// Records found.
     pub records: u64,
-    /// Highest watermark found in the store itself: records below it were known durable.
-    pub watermark: u64,
-    /// Bytes that were cut off, or would be by a writer.
+    /// How far the store itself says that it was durable, and what in it says so. Nothing below this is ever cut.
+    pub watermark: Watermark,
+    /// Bytes that were cut off, or would be by a writer: from the last valid commit to the last byte that is not zero. None of them was acknowledged,
+    /// as far as the store can tell.
     pub cut_bytes: u64,
     /// Where and why.
     pub cut: Option<Fault>,
@@ -174,7 +175,7 @@ fn report(recovered: &Recovered, epoch: u64) -> OpenReport {
         opened,
         epoch,
         records: recovered.next_position,
-        watermark: recovered.watermark,
+        watermark: recovered.watermark.clone(),
         cut_bytes: cut.as_ref().map_or(0, |(_, bytes)| *bytes),
         cut: cut.map(|(fault, _)| fault),
     }

@@ -111,7 +111,8 @@ pub(crate) fn begin(
     let writer = if (created || recovered.closed) && same_blocks {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
-        let writer = continue_segment(&recovered.last, existing.bytes())?;
+        let existing = existing.read(0, recovered.last.end).expect("the last segment is held in memory");
+        let writer = continue_segment(&recovered.last, existing)?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {

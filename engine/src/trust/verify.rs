@@ -11,7 +11,7 @@ use super::merge::Merge;
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{SHORTENED, read_file, reread_file, reserved_bytes};
+use crate::segment::{FileBuffer, ReadFailure, SHORTENED, reserved_bytes};
 use crate::sequencer::{open_segment, segment_numbers};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -133,7 +133,7 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
             let sender = sender.clone();
             let (next, stop, done) = (&next, &stop, &done);
             scope.spawn(move || {
-                let mut buffer = Vec::new();
+                let mut buffer = FileBuffer::default();
                 // Relaxed: the counter hands out work and the flag saves some; nothing is published through them.
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -187,18 +187,18 @@ fn examine_file(
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
     is_last: bool,
-    buffer: &mut Vec<u8>,
+    buffer: &mut FileBuffer,
 ) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
-    let io = || OpenError::io(format!("reading {name}"));
+    let failed = |failure: ReadFailure| failure.of(&name);
     let named_end = successor.map(|successor| (successor.prev_end_offset.get(), successor.prev_footer_bytes.get()));
     let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
-    read_file(file, named_bytes.unwrap_or(limit).min(limit), buffer).map_err(io())?;
+    buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
     let mut found = examine(buffer, *header, named_end);
     // A writer may have been in the middle of a commit: what still changes is not judged yet.
     let mut tries = 0;
-    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && reread_file(file, limit, buffer).map_err(io())? {
+    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && buffer.read_again(file, limit).map_err(failed)? {
         found = examine(buffer, *header, named_end);
         tries += 1;
     }
