@@ -36,5 +36,5 @@ pub use condition::{Durability, Expected};
 pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
-pub use sequencer::{EventReceipt, Receipt};
+pub use sequencer::{EventReceipt, Receipt, Remembered};
 pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};

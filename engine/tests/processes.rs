@@ -21,11 +21,13 @@ fn main() {
     match (std::env::var(ROLE).as_deref(), store) {
         (Ok("writer"), Some(store)) => write_for_ever(Path::new(&store)),
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
+        (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
         _ => {
             a_killed_writer_loses_nothing_it_acknowledged();
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
-            println!("3 passed, 0 failed");
+            want_of_files_refuses_and_is_no_end();
+            println!("4 passed, 0 failed");
         }
     }
 }
@@ -136,5 +138,44 @@ fn the_child_of_a_fork_may_not_write() {
     assert!(start("fork", directory.path()).wait().unwrap().success());
     let store = Store::open(directory.path()).unwrap();
     assert_eq!((store.stats().events, store.report().opened), (2, Opened::Clean));
+    assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
+
+/// Appends over a rotation with no file left to open, then with some again.
+fn few_files(store: &Path) {
+    let log = open(store).unwrap();
+    let append = || log.append(Event::new("s", "E").body(vec![1; 20_000]));
+    append().unwrap();
+    // Every descriptor that may be had, but for those in use.
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+        if taken.len() == 1 << 16 {
+            panic!("no limit on open files");
+        }
+    }
+    let refused = (0..100).find_map(|_| append().err()).expect("a segment takes a file");
+    assert!(matches!(refused, AppendError::NoSegment(_)), "{refused}");
+    assert!(matches!(append(), Err(AppendError::NoSegment(_))), "and says so again");
+    // What fits into the segment there is goes on.
+    log.append(Event::new("s", "Small")).unwrap();
+    drop(taken);
+    append().unwrap();
+    let events = log.stats().events;
+    log.close().unwrap();
+    assert_eq!(Store::open(store).unwrap().stats().events, events);
+}
+
+fn want_of_files_refuses_and_is_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\""])
+        .arg(program)
+        .env(ROLE, "few_files")
+        .env(STORE, directory.path())
+        .status()
+        .unwrap();
+    assert!(limited.success());
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
 }

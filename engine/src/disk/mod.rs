@@ -86,6 +86,23 @@ pub trait Disk: Send + Sync + Debug {
 
     /// The write path in words, for reports.
     fn write_path(&self) -> &'static str;
+
+    /// What was last handed to [`Disk::remember`]; `None` if nothing was, or where there is no such place.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Keeps some bytes beside the directory, not in it, so that restoring the directory does not restore them. Whole or not at all; not synced.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn remember(&self, bytes: &[u8]) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 /// Held while this process is the writer.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // one block: mapping a file that nobody writes any more
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +26,21 @@ impl PortableDisk {
     #[must_use]
     pub fn new(directory: &Path) -> PortableDisk {
         PortableDisk { directory: directory.to_owned() }
+    }
+}
+
+/// More than this is not ours.
+const BESIDE_BYTES_MAX: u64 = 4096;
+
+impl PortableDisk {
+    /// `NAME.mark` beside a directory `NAME`; none for the root of a file system, whose neighbours belong to another one.
+    fn path_beside(&self) -> Option<PathBuf> {
+        let directory = self.directory.canonicalize().ok()?;
+        let parent = directory.parent()?;
+        let same_device = fs::metadata(parent).ok()?.dev() == fs::metadata(&directory).ok()?.dev();
+        let mut name = directory.file_name()?.to_owned();
+        name.push(".mark");
+        same_device.then(|| parent.join(name))
     }
 }
 
@@ -77,6 +92,28 @@ impl Disk for PortableDisk {
 
     fn write_path(&self) -> &'static str {
         "portable"
+    }
+
+    fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(path) = self.path_beside() else { return Ok(None) };
+        match open_plain(OpenOptions::new().read(true), &path) {
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                file.take(BESIDE_BYTES_MAX).read_to_end(&mut bytes)?;
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// write(NAME.mark.tmp); rename(NAME.mark.tmp, NAME.mark)
+    fn remember(&self, bytes: &[u8]) -> io::Result<()> {
+        let Some(path) = self.path_beside() else { return Ok(()) };
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".tmp");
+        open_plain(OpenOptions::new().write(true).create(true).truncate(true), temporary.as_ref())?.write_all(bytes)?;
+        fs::rename(temporary, path)
     }
 }
 

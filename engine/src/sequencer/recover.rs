@@ -209,7 +209,10 @@ impl Scan {
         let mut cursor = Cursor::new(buffer, header);
         let mut offsets = Vec::new();
         while cursor.offset() < end {
-            let commit = cursor.next_commit().map_err(|bad| self.damaged(&name, bad))?;
+            let commit = cursor.next_commit().map_err(|bad| {
+                self.watermark.raise(successor.first_position.get(), &file_name(successor.number.get()), 0);
+                self.damaged(&name, bad)
+            })?;
             self.take_in(&name, header, &commit, &mut offsets)?;
         }
         let region = file.region(end as usize).map_err(OpenError::io(format!("mapping {name}")))?;
@@ -319,7 +322,10 @@ impl Scan {
     }
 
     fn damaged(&self, name: &str, bad: Bad) -> OpenError {
-        let fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
+        let mut fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
+        if self.watermark.position > self.next_position {
+            fault.why = format!("{}; {}", fault.why, self.watermark);
+        }
         OpenError::Damaged(if bad.in_frame { fault.at_position(self.next_position + bad.frames_before) } else { fault })
     }
 }
