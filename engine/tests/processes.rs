@@ -22,12 +22,14 @@ fn main() {
         (Ok("writer"), Some(store)) => write_for_ever(Path::new(&store)),
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
         (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
+        (Ok("little_memory"), Some(store)) => little_memory(Path::new(&store)),
         _ => {
             a_killed_writer_loses_nothing_it_acknowledged();
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
             want_of_files_refuses_and_is_no_end();
-            println!("4 passed, 0 failed");
+            want_of_memory_ends_a_process_and_nothing_else();
+            println!("5 passed, 0 failed");
         }
     }
 }
@@ -178,4 +180,64 @@ fn want_of_files_refuses_and_is_no_end() {
         .unwrap();
     assert!(limited.success());
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
+
+/// Leaves itself a little memory, less in every round, and appends until that is gone; says the last position of each append as it becomes durable.
+fn little_memory(store: &Path) {
+    let log = open(store).unwrap();
+    let left: usize = std::env::var("CHAINRING_TEST_LEFT").unwrap().parse().unwrap();
+    let mut out = std::io::stdout().lock();
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    for bytes in [1 << 20, 1 << 12] {
+        loop {
+            let mut block = Vec::<u8>::new();
+            if block.try_reserve_exact(bytes).is_err() {
+                break;
+            }
+            hoard.push(block);
+        }
+    }
+    hoard.truncate(hoard.len().saturating_sub(left / (1 << 12)));
+    for number in 0_u64.. {
+        let batch: Vec<Event> = (0..3).map(|stream| Event::new(format!("s{stream}-{number}"), "E").body(vec![1; 2000])).collect();
+        match log.append(batch) {
+            Ok(receipt) => writeln!(out, "{}", receipt.last_position()).and_then(|()| out.flush()).unwrap(),
+            // A rotation that found no memory: refused, and the log is as it was.
+            Err(AppendError::NoSegment(_)) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Running out of memory aborts (the allocator's way) or refuses; never is half of an append there afterwards.
+fn want_of_memory_ends_a_process_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let (mut aborted, mut appended) = (0, 0);
+    for round in 0..24_u64 {
+        let limited = Command::new("sh")
+            .args(["-c", "ulimit -v 200000; exec \"$0\""])
+            .arg(&program)
+            .env(ROLE, "little_memory")
+            .env(STORE, directory.path())
+            .env("CHAINRING_TEST_LEFT", (round * 20_000).to_string())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        aborted += u32::from(!limited.status.success());
+        let lines = String::from_utf8(limited.stdout).unwrap();
+        let acknowledged = lines.lines().filter_map(|line| line.parse::<u64>().ok()).last();
+        let log = open(directory.path()).unwrap();
+        let records = log.stats().records;
+        assert!(
+            acknowledged.is_none_or(|last| last < records),
+            "round {round}: {acknowledged:?} was acknowledged, {records} records are there"
+        );
+        assert_eq!((records - 1) % 3, 0, "round {round}: half of an append is there");
+        appended = records;
+        log.close().unwrap();
+    }
+    assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+    assert!(appended > 3, "some rounds had memory to append");
+    println!("ran out of memory in 24 rounds, {aborted} of them ended in an abort, {appended} records");
 }
