@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::limits::BLOCK_BYTES_MAX;
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
@@ -153,10 +154,15 @@ fn link_at(segments: &[Opened], position: u64) -> Result<Link, OpenError> {
 /// Rule S1 for a segment that was cut off inside its header, while its successor is there and vouches for more.
 fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>, OpenError> {
     let name = file_name(number);
-    let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
-    let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
-    let is_short = successor.is_some_and(|(_, header)| file_bytes < header.block_bytes.get().into());
-    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
+    let file = disk.open(&name, Access::Read).map_err(OpenError::io(format!("opening {name}")))?;
+    let mut buffer = FileBuffer::default();
+    buffer.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
+    // Cut off, not changed: with the zeros that its block is filled up with it would be a header.
+    let mut filled = buffer.to_vec();
+    filled.resize(BLOCK_BYTES_MAX as usize, 0);
+    let is_cut = buffer.len() < HEADER_BYTES || SegmentHeader::parse(&filled).is_ok();
+    let is_short = is_cut && number < count as u64 && open_segment(disk, number + 1, Access::Read).is_ok();
+    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, buffer.len() as u64, SHORTENED)))
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
