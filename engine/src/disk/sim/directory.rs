@@ -204,6 +204,7 @@ impl SimDisk {
 
     /// Arms a fault.
     pub fn inject(&self, fault: Fault) {
+        self.note(&format!("armed {fault:?}"));
         self.state().plan.arm(fault);
     }
 
@@ -222,6 +223,7 @@ impl SimDisk {
 
     /// Limits the files to together that many bytes: what would make them longer fails with ENOSPC. What is there stays.
     pub fn limit_space(&self, bytes: Option<u64>) {
+        self.note(&format!("space is {bytes:?}"));
         self.state().space_bytes = bytes;
     }
 
@@ -372,9 +374,18 @@ impl SimDisk {
     /// Changes a file from outside, durably.
     pub fn overwrite(&self, name: &str, content: Vec<u8>) {
         let mut state = self.state();
-        state.inodes.push(Inode::settled(name, content, Vec::new()));
-        let inode = state.inodes.len() - 1;
         state.exists = true;
+        let settled = Inode::settled(name, content, Vec::new());
+        let inode = match state.names.get(name) {
+            Some(&inode) => {
+                state.inodes[inode] = settled;
+                inode
+            }
+            None => {
+                state.inodes.push(settled);
+                state.inodes.len() - 1
+            }
+        };
         state.names.insert(name.to_owned(), inode);
         state.durable_names.insert(name.to_owned(), inode);
     }
