@@ -164,7 +164,11 @@ impl Driver {
             environment.entropy = Arc::new(entropy);
             self.excuses.fault = true;
         }
-        let options = Options::new().segment_bytes(segment_bytes).accept_clock_jump(accept).origin("simulated");
+        let mut options =
+            Options::new().segment_bytes(segment_bytes).accept_clock_jump(accept).origin("simulated").remember(self.random.one_in(2));
+        if self.model.durable() > 0 && self.random.one_in(3) {
+            options = options.expect_at_least(self.model.remembered(self.random.below(self.model.durable() as u64) as usize));
+        }
         match options.open_in(environment, "simulated") {
             Ok(log) => {
                 self.opened(&log);
@@ -183,7 +187,12 @@ impl Driver {
     /// What an open shows is what is there from now on.
     fn opened(&mut self, log: &Log) {
         let report = log.report().clone();
-        let mut shown = found(log).expect("what was just recovered can be read");
+        assert_eq!(report.rollback, None, "nobody has put it back");
+        let mut shown = found(log).unwrap_or_else(|error| {
+            assert!(self.excuses.fault, "what was just recovered cannot be read: {error}");
+            self.heal();
+            found(log).expect("nothing fails any more")
+        });
         self.tell(format!("opened: {:?}, epoch {}, {} events", report.opened, report.epoch, shown.len()));
         match self.canary {
             Canary::LostEvent => drop(shown.pop()),
@@ -583,6 +592,12 @@ impl Driver {
         let kind = report.fault.as_ref().map(|fault| fault.kind);
         assert_eq!(kind, is_torn.then_some(FaultKind::Torn), "{:?}", report.fault);
         assert_eq!(report.events, shown.len() as u64);
+        // Whoever has seen more than there is must be told.
+        let unseen = Position(shown.len() as u64 + 1);
+        match Options::new().segment_bytes(64 << 10).expect_at_least(unseen).open_in(self.disk.snapshot().environment(1), "simulated") {
+            Err(OpenError::Damaged(fault)) if fault.kind == FaultKind::RollbackSuspected => {}
+            other => panic!("position {unseen} was expected, and nobody minds: {:?}", other.map(|log| log.report().clone())),
+        }
         if self.random.one_in(8) {
             self.compare_with_second_reader(&self.disk.clone(), &report);
         }
@@ -616,7 +631,7 @@ impl Driver {
         let environment = Environment { disk: Arc::new(copy.clone()), ..self.environment() };
         let report = verify(&environment);
         if let Err(error) = &report {
-            assert!(matches!(error, OpenError::Io { .. }) || self.is_absence_fine(error), "{error}");
+            assert!(matches!(error, OpenError::Io { .. } | OpenError::Read { .. }) || self.is_absence_fine(error), "{error}");
         }
         let check = |store: &Store, who: &str| {
             let Ok(shown) = found(store) else { return };
@@ -713,7 +728,7 @@ impl Driver {
         self.disk = self.cut();
         let environment = self.environment();
         match verify(&environment) {
-            Ok(_) | Err(OpenError::Io { .. } | OpenError::NotAStore { .. }) => {}
+            Ok(_) | Err(OpenError::Io { .. } | OpenError::Read { .. } | OpenError::NotAStore { .. }) => {}
             Err(error) => panic!("verification gave up: {error}"),
         }
         let opened = Options::new().segment_bytes(64 << 10).open_in(environment, "simulated");
@@ -724,19 +739,22 @@ impl Driver {
                 Err(error) => self.tell(format!("after treason: {error}")),
             },
             Err(OpenError::Damaged(_)) => {}
-            Err(error) => panic!("what a drive did is damage, and no {error}"),
+            Err(error) => panic!("what a drive did is damage, not: {error}"),
         }
     }
 }
 
 fn verify(environment: &Environment) -> Result<VerifyReport, OpenError> {
-    verify_in(environment, Path::new("simulated"), &VerifyOptions { threads: 1, progress: None })
+    verify_in(environment, Path::new("simulated"), &VerifyOptions { threads: 1, ..VerifyOptions::default() })
 }
 
 /// An error of opening under a fault: the device's, and what was being done.
 fn check_io_error(error: &OpenError) {
     match error {
         OpenError::Io { doing, source } => assert!(!doing.is_empty() && source.raw_os_error().is_some(), "{error}"),
+        OpenError::Read { segment, source, .. } => {
+            assert!(segment.ends_with(".seg") && source.raw_os_error().is_some(), "{error}");
+        }
         other => panic!("a failing call is no {other:?}"),
     }
 }

@@ -93,7 +93,7 @@ impl Crowd {
         let log = Options::new().open_in(environment.clone(), "simulated").expect("without a fault it opens");
         self.check(&log, &mut sent);
         log.close().expect("nothing is wrong");
-        let report = verify_in(&environment, std::path::Path::new("simulated"), &VerifyOptions { threads: 1, progress: None });
+        let report = verify_in(&environment, std::path::Path::new("simulated"), &VerifyOptions { threads: 1, ..VerifyOptions::default() });
         assert_eq!(report.expect("nothing fails here").fault, None);
     }
 
