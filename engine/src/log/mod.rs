@@ -3,6 +3,7 @@
 //! [`Log`] is the one writer; it can be shared between threads by reference. [`Store`] only reads, and so a log can be asked everything a store can.
 //! Absent on purpose: any decision about an append (sequencer), any way of reading the past (query).
 
+use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -192,7 +193,11 @@ fn check_remembered(recovered: &Recovered, seen: &Remembered) -> Result<Option<F
     let position = seen.position.0;
     let found = (position < recovered.next_position).then(|| recovered.catalog.frame(position)).transpose();
     let found = found.map_err(|error| match error {
-        ReadError::Io { segment, offset, source } => OpenError::Read { segment, offset, source: source.kind().into() },
+        ReadError::Io { segment, offset, source } => {
+            // The error is shared with whoever else met it; the system's number says all of it.
+            let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+            OpenError::Read { segment, offset, source }
+        }
         ReadError::Damaged(fault) => OpenError::Damaged(fault),
         ReadError::NotFound { .. } => unreachable!("the record was found when the store was read"),
     })?;
