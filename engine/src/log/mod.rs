@@ -234,7 +234,11 @@ impl Log {
             accept_clock_jump: options.accept_clock_jump,
         };
         // Asked again under the lock: another process may have made the store meanwhile.
-        let created = matches!(sequencer::segment_numbers(disk, directory), Err(OpenError::NotAStore { .. }));
+        let created = match sequencer::segment_numbers(disk, directory) {
+            Ok(_) => false,
+            Err(OpenError::NotAStore { .. }) => true,
+            Err(error) => return Err(error),
+        };
         if created {
             sequencer::create(&environment, &core_options, &seed, &options.origin)?;
         }
