@@ -2,6 +2,7 @@
 
 use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::footer::{FOOTER_MAGIC, FooterHeader};
 use chainring_format::frame::FrameHeader;
 use chainring_format::limits::SECTOR_BYTES;
 use chainring_format::segment::SegmentHeader;
@@ -9,6 +10,7 @@ use chainring_format::{Mark, align, footer};
 use zerocopy::FromBytes;
 
 use super::cursor::{Bad, Cursor};
+use super::reserved_bytes;
 
 /// The verdict on the tail of the last segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,7 @@ pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, b
     let block = u64::from(header.block_bytes.get());
     let region_start = bad.place / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
     let claimed_end = claimed_end(bytes, bad.place).min(header.segment_bytes.get());
+    let claimed_end = claimed_end.max(claimed_footer_end(tail, header, end).unwrap_or(0));
     let region_end = align((end + used as u64).max(claimed_end), block);
     let region = &bytes[(region_start as usize).min(bytes.len())..(region_end as usize).min(bytes.len())];
     let zero_sector = region.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));
@@ -59,6 +62,15 @@ pub(crate) fn claimed_end(bytes: &[u8], offset: u64) -> u64 {
     let frame = FrameHeader::ref_from_prefix(bytes.get(offset as usize..).unwrap_or_default()).ok();
     let frame_bytes = frame.and_then(|(header, _)| header.stated_bytes()).unwrap_or(0);
     offset + u64::from(frame_bytes) + TRAILER_BYTES as u64
+}
+
+/// Where the footer ends whose header stands at a segment's end, if it says that this is its place: its first sectors may be all that was written.
+fn claimed_footer_end(tail: &[u8], header: &SegmentHeader, end: u64) -> Option<u64> {
+    let (footer, _) = FooterHeader::ref_from_prefix(tail).ok()?;
+    let is_possible = footer.magic.get() == FOOTER_MAGIC
+        && footer.end_offset.get() == end
+        && footer.footer_bytes.get() <= reserved_bytes(header.segment_bytes.get()) - header.segment_bytes.get();
+    is_possible.then(|| end + footer.footer_bytes.get())
 }
 
 /// Bytes up to the last one that is not zero.

@@ -95,11 +95,20 @@ fn claimed_end(window: &mut Window, layout: &Layout, bad: u64) -> Result<u64, Er
     Ok((bad + u64::from(frame_bytes) + TRAILER_BYTES).min(layout.segment_bytes))
 }
 
+/// Where a footer ends that was begun at `end` and says so, or 0.
+fn claimed_footer_end(window: &mut Window, layout: &Layout, end: u64) -> Result<u64, Error> {
+    window.hold(end);
+    let Some(bytes) = window.get(end, FOOTER_HEADER_BYTES as usize)? else { return Ok(0) };
+    let (magic, footer_bytes, end_offset) = (u32_at(bytes, 0), u64_at(bytes, 8), u64_at(bytes, 16));
+    let is_possible = magic == FOOTER_MAGIC && end_offset == end && footer_bytes <= footer_bytes_max(layout.segment_bytes);
+    Ok(if is_possible { end + footer_bytes } else { 0 })
+}
+
 /// Reads the tail once. A zero sector only lies in the region if bytes follow it, so holes count when the next byte that is not zero is seen.
 fn read_tail(window: &mut Window, layout: &Layout, end: u64, bad: u64) -> Result<Evidence, Error> {
     // Nothing of this segment can stand behind its largest end and a footer there.
     let stop = window.file_bytes().min(layout.segment_bytes + footer_bytes_max(layout.segment_bytes));
-    let claimed_end = claimed_end(window, layout, bad)?;
+    let claimed_end = claimed_end(window, layout, bad)?.max(claimed_footer_end(window, layout, end)?);
     let mut evidence = Evidence { is_empty: true, watermark: 0, has_hole: false };
     let (mut zero_sector_seen, mut written_end) = (false, end);
     let mut here = end;
