@@ -219,3 +219,20 @@ fn a_footer_of_which_only_the_beginning_was_written_is_a_torn_tail() {
         }
     }
 }
+
+#[test]
+fn a_name_that_an_earlier_writer_could_not_make_durable_is_made_durable_before_anything_is_promised() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    open(&disk.environment(1)).unwrap().close().unwrap();
+    // With other blocks a closed store goes on in a new segment; the sync of the directory fails behind its rename.
+    let disk = disk.with_block_bytes(4096);
+    disk.inject(Fault::Nth { call: Some(Call::SyncDirectory), n: 1, failure: Failure::Device, lasting: false });
+    assert!(open(&disk.environment(2)).is_err());
+    let log = open(&disk.environment(3)).unwrap();
+    assert_eq!(log.report().opened, Opened::Clean);
+    log.append(Event::new("s", "Acknowledged")).unwrap();
+    for seed in 0..20 {
+        let log = open(&disk.crash(seed).environment(4)).unwrap();
+        assert_eq!(content(&log).len(), 1, "seed {seed}");
+    }
+}

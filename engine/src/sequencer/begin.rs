@@ -111,7 +111,7 @@ pub(crate) fn begin(
     let writer = if (created || recovered.closed) && same_blocks {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
-        let writer = continue_segment(&recovered.last, existing.bytes())?;
+        let writer = continue_segment(&environment, &recovered.last, existing.bytes())?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
@@ -142,9 +142,11 @@ pub(crate) fn begin(
 
 /// Goes on where the last segment ends: nothing follows its closing commit.
 ///
-/// fallocate(segment); fsync(segment)
-fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
+/// fsync(directory); fallocate(segment); fsync(segment)
+fn continue_segment(environment: &Environment, last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
     let resume = || {
+        // The writer that gave this segment its name may have died before the name was durable.
+        environment.disk.sync_directory()?;
         last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
         SegmentWriter::new(Arc::clone(&last.file), last.header, existing, last.offsets.clone())
