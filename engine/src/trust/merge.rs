@@ -165,7 +165,7 @@ impl Merge {
         let prev_stream = match (deferred.stream_before, self.streams.get(&deferred.stream_id)) {
             (Some(link), _) => link.0,
             (None, Some((stream, _))) => {
-                if deferred.version != stream.version + 1 {
+                if deferred.version - 1 != stream.version {
                     return Err("the version does not continue the stream");
                 }
                 if deferred.stream_back != back_distance(deferred.position, Some(stream.position)) {

@@ -13,6 +13,9 @@ use chainring_format::{EventId, Link, StreamId, Violation};
 use crate::error::FaultKind;
 use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, judge, offset_entry};
 
+/// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
+const FIRST_POSITION_MAX: u64 = 1 << 63;
+
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finding {
@@ -104,7 +107,9 @@ struct Walk<'a> {
 }
 
 /// Verifies a segment. `end` is what the successor's header names; `None` in the last segment. `footer_bytes` likewise.
-pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+    // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
+    header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
     let found = SegmentFindings {
         header,
         finding: None,
@@ -281,7 +286,7 @@ impl<'a> Walk<'a> {
         let digest = frame.digest(batch_id);
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
-                if header.version.get() != stream.version + 1 {
+                if header.version.get() - 1 != stream.version {
                     return h1("the version does not continue the stream");
                 }
                 let backs = (back_distance(position, Some(bucket_position)), back_distance(position, Some(stream.position)));
@@ -293,7 +298,7 @@ impl<'a> Walk<'a> {
                 }
             }
             (bucket_before, stream_before) => {
-                if stream_before.is_some_and(|stream| header.version.get() != stream.version + 1) {
+                if stream_before.is_some_and(|stream| header.version.get() - 1 != stream.version) {
                     return h1("the version does not continue the stream");
                 }
                 if stream_before.is_some_and(|stream| header.stream_back.get() != back_distance(position, Some(stream.position))) {
