@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs a target in all jobs until time is up; every job ends at its first finding.
+/// Runs a target in all jobs until time is up.
 fn passes(target: &Target, args: &Args) -> bool {
     let until = Instant::now() + Duration::from_secs_f64(args.minutes * 60.0);
     let (runs, findings) = (AtomicU64::new(0), Mutex::new(Vec::new()));
@@ -81,9 +81,9 @@ fn passes(target: &Target, args: &Args) -> bool {
         for job in 0..args.jobs.max(1) {
             let (runs, findings) = (&runs, &findings);
             scope.spawn(move || {
-                let (done, finding) = Rounds::new(*target, args.seed.wrapping_add(job)).run(u64::MAX, until, meter);
+                let (done, found) = Rounds::new(*target, args.seed.wrapping_add(job)).run(u64::MAX, until, meter);
                 runs.fetch_add(done, Ordering::Relaxed);
-                if let Some(finding) = finding {
+                for finding in found {
                     // What only takes too much cannot be shrunk by asking whether it panics.
                     let small = if run_once(target, &finding.input, None).is_err() { shrink(target, &finding) } else { finding };
                     findings.lock().expect("no job panics while it holds the list").push(small);

@@ -18,6 +18,8 @@ pub const SECONDS_MAX: u64 = 10;
 pub const PEAK_BYTES_MAX: usize = 64 << 20;
 /// Inputs kept to mutate further, beside those a target starts from.
 const POOL_MAX: usize = 512;
+/// Kinds of findings after which a job ends.
+const FINDINGS_MAX: usize = 24;
 /// Runs that fail the same way while a finding is made smaller.
 const SHRINK_TRIES: usize = 4000;
 
@@ -107,18 +109,25 @@ impl Rounds {
         input
     }
 
-    /// Runs until a finding, until `until`, or `most` times. Gives the runs and the finding.
-    pub fn run(&mut self, most: u64, until: Instant, meter: Option<Meter>) -> (u64, Option<Finding>) {
-        let mut runs = 0;
-        while runs < most && Instant::now() < until {
+    /// Runs until `until`, or `most` times, and goes on after a finding; each kind of finding counts once. Gives the runs and the findings.
+    pub fn run(&mut self, most: u64, until: Instant, meter: Option<Meter>) -> (u64, Vec<Finding>) {
+        let (mut runs, mut findings): (u64, Vec<Finding>) = (0, Vec::new());
+        while runs < most && Instant::now() < until && findings.len() < FINDINGS_MAX {
             let input = self.next_input();
             runs += 1;
-            if let Err(why) = run_once(&self.target, &input, meter) {
-                return (runs, Some(Finding { input, why }));
+            if let Err(why) = run_once(&self.target, &input, meter)
+                && findings.iter().all(|known| kind(&known.why) != kind(&why))
+            {
+                findings.push(Finding { input, why });
             }
         }
-        (runs, None)
+        (runs, findings)
     }
+}
+
+/// The words of a finding without the numbers in them: two of a kind have the same cause, mostly.
+fn kind(why: &str) -> String {
+    why.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// The folder of a target's kept inputs.
@@ -152,12 +161,15 @@ pub fn shrink(target: &Target, finding: &Finding) -> Finding {
             let mut zeroed = smallest.input.clone();
             zeroed[at..end].fill(0);
             tries += 2;
-            if let Err(why) = run_once(target, &cut, None) {
+            if let Err(why) = run_once(target, &cut, None)
+                && kind(&why) == kind(&finding.why)
+            {
                 smallest = Finding { input: cut, why };
                 continue;
             }
             if zeroed != smallest.input
                 && let Err(why) = run_once(target, &zeroed, None)
+                && kind(&why) == kind(&finding.why)
             {
                 smallest = Finding { input: zeroed, why };
             }
