@@ -16,6 +16,8 @@ use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, 
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
 const FIRST_POSITION_MAX: u64 = 1 << 63;
 
+const NO_GENESIS: Violation = Violation { rule: "F7", why: "the first segment has no genesis record" };
+
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finding {
@@ -123,7 +125,8 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         first_commit: None,
         commit_digest: header.prev_commit_digest,
         first_recorded: None,
-        time_ns: header.created_at_ns.get(),
+        // The first header speaks of the genesis record itself, which is still to come.
+        time_ns: if header.number.get() == 1 { 0 } else { header.created_at_ns.get() },
         watermark: 0,
         epoch: header.epoch.get(),
         closed: false,
@@ -155,12 +158,23 @@ impl<'a> Walk<'a> {
             }
         }
         if let Some((end, footer_bytes)) = named_end {
+            if self.lacks_genesis() {
+                let (offset, violation) = (self.found.end, NO_GENESIS);
+                self.found.finding =
+                    Some(Finding { kind: FaultKind::Corrupt, offset, place: offset, position: None, stream: None, violation });
+                return;
+            }
             let footer = bytes.get(end as usize..).unwrap_or_default();
             self.found.footer = footer[..footer.len().min(footer_bytes as usize)].to_vec();
             if (footer.len() as u64) < footer_bytes {
                 self.found.finding = Some(self.shortened());
             }
         }
+    }
+
+    /// The first segment exists only since the genesis record in it is on stable storage (L3).
+    fn lacks_genesis(&self) -> bool {
+        self.found.header.number.get() == 1 && self.found.next_position == 0
     }
 
     /// Rule S1: the file ends before its successor says.
@@ -177,8 +191,8 @@ impl<'a> Walk<'a> {
         let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
         let corrupt =
             Finding { kind: FaultKind::Corrupt, offset: bad.offset, place: bad.place, position, stream, violation: bad.violation };
-        // The segment with the genesis record exists only since that record is on stable storage (L3): without it, nothing is merely torn.
-        let lacks_genesis = self.found.next_position == 0;
+        // Without it nothing is merely torn.
+        let lacks_genesis = self.lacks_genesis();
         if let Some((end, _)) = named_end {
             let is_short = (self.bytes.len() as u64) < end && claimed_end(self.bytes, bad.place) > self.bytes.len() as u64;
             let finding = if is_short { self.shortened() } else { corrupt };
@@ -186,9 +200,7 @@ impl<'a> Walk<'a> {
         }
         let watermark = self.found.watermark.max(self.found.header.first_position.get());
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
-            Tail::Empty | Tail::Footer(_) if lacks_genesis => {
-                Some(Finding { violation: Violation { rule: "F7", why: "the first segment has no genesis record" }, ..corrupt })
-            }
+            Tail::Empty | Tail::Footer(_) if lacks_genesis => Some(Finding { violation: NO_GENESIS, ..corrupt }),
             Tail::Empty => None,
             Tail::Footer(footer_bytes) => {
                 self.found.footer = self.bytes[cursor.offset() as usize..][..footer_bytes as usize].to_vec();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader, file_name};
 use chainring_format::{Position, Violation};
 
 use super::merge::Merge;
@@ -86,9 +86,16 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     let mut segments = Vec::with_capacity(numbers.len());
     for &number in &numbers {
         match open_segment(disk, number, Access::Read) {
+            // What a segment of another log says of this one's end counts for nothing.
+            Ok((_, header)) if segments.first().is_some_and(|(_, first): &Opened| first.log_id != header.log_id) => {
+                let violation = Violation { rule: "S6", why: "the header has the id of another log" };
+                outlying = Some(Fault::new(FaultKind::Tampered, file_name(number), 0, violation));
+                break;
+            }
             Ok(opened) => segments.push(opened),
             Err(OpenError::Damaged(fault)) => {
-                outlying = Some(shortened(disk, number, numbers.len())?.unwrap_or(fault));
+                let is_cut = [HEADER_CUT_SHORT.why, BLOCK_CUT_SHORT.why].contains(&&*fault.why);
+                outlying = Some(if is_cut { shortened(disk, number, numbers.len())?.unwrap_or(fault) } else { fault });
                 break;
             }
             Err(OpenError::Unsupported { what }) => {
@@ -117,8 +124,7 @@ fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>
     let name = file_name(number);
     let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
     let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
-    let is_short = successor.is_some_and(|(_, header)| file_bytes < header.block_bytes.get().into());
-    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
+    Ok(successor.map(|_| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
