@@ -74,6 +74,7 @@ impl Walk<'_> {
             if let End::Named { end, footer_bytes } = self.segment.end
                 && start == end
             {
+                self.check_genesis(start, position)?;
                 return self.check_length(end, footer_bytes);
             }
             let trailer = match self.read(start, position)? {
@@ -98,6 +99,14 @@ impl Walk<'_> {
 
     fn read(&mut self, start: u64, position: u64) -> Result<Result<Trailer, Finding>, Error> {
         settle(read_commit(&mut self.window, &self.layout, start, position, &mut self.frames))
+    }
+
+    /// F7: the first segment exists only since the genesis record in it is on stable storage (L3).
+    fn check_genesis(&self, end: u64, position: u64) -> Result<(), Finding> {
+        if self.segment.header.number == 1 && position == 0 {
+            return Err(Finding::corrupt("F7", end, "the first segment has no genesis record"));
+        }
+        Ok(())
     }
 
     /// S1: the file must hold what its successor says it holds.
@@ -140,14 +149,10 @@ impl Walk<'_> {
 
     /// The verdict of section 9 on a segment whose end nobody names.
     fn at_tail(&mut self, broken: Finding, start: u64, position: u64) -> Check<()> {
-        // The segment with the genesis record exists only since that record is on stable storage (L3).
-        let lacks_genesis = self.segment.header.number == 1 && position == 0;
+        let genesis = self.check_genesis(start, position);
         match self.ledger.scan.tail {
-            Tail::Empty | Tail::Footer if lacks_genesis => {
-                Err(Finding::corrupt("F7", start, "the first segment has no genesis record").into())
-            }
-            Tail::Empty | Tail::Footer => Ok(()),
-            Tail::Torn if lacks_genesis => self.damaged(broken),
+            Tail::Empty | Tail::Footer => Ok(genesis?),
+            Tail::Torn if genesis.is_err() => self.damaged(broken),
             // Behind a successor that cannot be read, what recovery cut looks like this and is no fault.
             Tail::Torn if matches!(self.segment.end, End::Unknown) => Ok(()),
             Tail::Torn => {
