@@ -43,12 +43,9 @@ fn run(input: &[u8]) {
     assert_eq!(told, (reader.records, reader.verified_to), "engine: {:?}, reader: {:?}", engine.fault, reader.fault);
     let (Some(engine), Some(reader)) = (engine.fault, reader.fault) else { return };
     let position = engine.position.map(|position| position.0);
-    let (ours, theirs) = (
-        (engine.kind.to_string(), &engine.segment, engine.offset, engine.rule),
-        (reader.kind.to_string(), &reader.segment, reader.offset, reader.rule),
-    );
-    assert_eq!(ours, theirs, "engine: {}, reader: {}", engine.why, reader.why);
-    assert_eq!(position, reader.position, "engine: {}, reader: {}", engine.why, reader.why);
+    let ours = (engine.kind.to_string(), &engine.segment, engine.offset, position);
+    let theirs = (reader.kind.to_string(), &reader.segment, reader.offset, reader.position);
+    assert_eq!(ours, theirs, "engine: {} ({}), reader: {} ({})", engine.why, engine.rule, reader.why, reader.rule);
 }
 
 /// What the independent reader says.

@@ -91,8 +91,8 @@ fn read_everything(store: &Store, is_whole: bool) -> Result<(), ReadError> {
         assert_eq!(stream.version(), version);
         let forward = stream.forward(Version(1))?.collect::<Result<Vec<_>, _>>()?;
         let backward = stream.backward().collect::<Result<Vec<_>, _>>()?;
-        assert!(forward.iter().rev().map(EventRef::position).eq(backward.iter().map(EventRef::position)));
-        assert!(!is_whole || forward.len() as u64 == version.0, "stream {name:?} at {version} has {} events", forward.len());
+        let same = forward.iter().rev().map(EventRef::position).eq(backward.iter().map(EventRef::position));
+        assert!(!is_whole || (same && forward.len() as u64 == version.0), "stream {name:?} at {version} has {} events", forward.len());
         in_streams += forward.len() as u64;
     }
     assert!(!is_whole || in_streams == events);
