@@ -25,7 +25,7 @@ fn run(input: &[u8]) {
 /// Verifies with one thread.
 pub(super) fn verified(archive: &Archive) -> Result<VerifyReport, OpenError> {
     let environment = Archive::environment(&archive.disk());
-    let mut report = verify_in(&environment, Path::new("store"), &VerifyOptions { threads: 1, progress: None });
+    let mut report = verify_in(&environment, Path::new("store"), &VerifyOptions { threads: 1, ..VerifyOptions::default() });
     if let (true, Ok(report)) = (is_planted(), &mut report) {
         report.fault.take_if(|fault| fault.rule == "F3");
     }
