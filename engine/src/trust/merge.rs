@@ -91,7 +91,9 @@ impl Merge {
         let log_id = *self.log_id.get_or_insert(Link(header.log_id));
         // A genesis record that does not hold by itself is named for that, later.
         let genesis = found.deferred.first().filter(|deferred| deferred.position == 0);
-        let genesis = genesis.filter(|genesis| genesis.expected_link(&[0; 32], &[0; 32]) == genesis.link);
+        let genesis = genesis.filter(|genesis| {
+            (genesis.bucket_back, genesis.stream_back) == (0, 0) && genesis.expected_link(&[0; 32], &[0; 32]) == genesis.link
+        });
         if header.log_id != log_id.0 || genesis.is_some_and(|genesis| genesis.link != log_id) {
             return Err("the header has the id of another log");
         }

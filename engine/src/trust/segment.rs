@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
-use chainring_format::frame::{FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::{FaultKind, Watermark};
-use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry};
+use zerocopy::FromBytes;
 
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
 const FIRST_POSITION_MAX: u64 = 1 << 63;
@@ -194,7 +195,7 @@ impl<'a> Walk<'a> {
         // Without it nothing is merely torn.
         let lacks_genesis = self.lacks_genesis();
         if let Some((end, _)) = named_end {
-            let is_short = (self.bytes.len() as u64) < end && claimed_end(self.bytes, bad.place) > self.bytes.len() as u64;
+            let is_short = (self.bytes.len() as u64) < end && is_cut(self.bytes, &bad);
             let finding = if is_short { self.shortened() } else { corrupt };
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
@@ -365,6 +366,18 @@ impl Deferred {
             prev_stream,
         };
         link(&leaf(&fields))
+    }
+}
+
+/// Whether what is bad is only that the file ends inside it.
+fn is_cut(bytes: &[u8], bad: &Bad) -> bool {
+    let left = bytes.get(bad.place as usize..).unwrap_or_default();
+    let header = FrameHeader::ref_from_prefix(left).ok();
+    match bad.violation.rule {
+        _ if left.len() < size_of::<u32>() => true,
+        "F1" => header.is_none_or(|(header, _)| header.stated_bytes().is_some_and(|bytes| bytes as usize > left.len())),
+        "C4" => left.len() < TRAILER_BYTES,
+        _ => false,
     }
 }
 
