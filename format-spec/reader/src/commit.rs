@@ -105,7 +105,9 @@ pub(crate) fn read_commit(window: &mut Window, layout: &Layout, start: u64, posi
     loop {
         let next = position.saturating_add(frames.len() as u64);
         let Some(word) = window.get(here, 4)?.map(|bytes| u32_at(bytes, 0)) else {
-            return Err(Finding::cut("C1", here, "the file ends inside a commit").into());
+            let cut = |rule| Finding::cut(rule, here, "the file ends inside a commit");
+            let is_trailer = here == layout.trailer_at(here);
+            return Err(if is_trailer { cut("C4").blaming(align_down(here, layout.block_bytes)) } else { cut("C1") }.into());
         };
         match word {
             FRAME_BYTES_MIN..=FRAME_BYTES_MAX if word % 8 == 0 => {

@@ -39,10 +39,16 @@ pub(crate) struct Segment {
 
 /// Walks one segment. Nothing at or behind `stop_at` is checked or counted.
 pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Result<Scan, Error> {
+    let mut window = Window::open(&segment.path)?;
+    let file_bytes = window.file_bytes();
+    if let End::Named { end, .. } = segment.end {
+        window.end_at(end);
+    }
     let mut walk = Walk {
         segment,
         layout: Layout::of(&segment.header),
-        window: Window::open(&segment.path)?,
+        window,
+        file_bytes,
         ledger: Ledger::new(&segment.header),
         frames: Vec::new(),
         stop_at,
@@ -57,7 +63,10 @@ pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Resul
 struct Walk<'a> {
     segment: &'a Segment,
     layout: Layout,
+    /// Ends where the successor says that the commits end.
     window: Window,
+    /// Of the whole file.
+    file_bytes: u64,
     ledger: Ledger<'a>,
     frames: Vec<FrameAt>,
     stop_at: u64,
@@ -84,11 +93,6 @@ impl Walk<'_> {
                     None => return Ok(()),
                 },
             };
-            if let End::Named { end, .. } = self.segment.end
-                && trailer.end() > end
-            {
-                return Err(Finding::corrupt("S1", start, "a commit crosses the segment's named end").into());
-            }
             self.ledger.check_frames(&mut self.window, &self.frames, Some(&trailer), self.stop_at)?;
             if trailer.offset >= self.stop_at {
                 return Ok(());
@@ -111,9 +115,8 @@ impl Walk<'_> {
 
     /// S1: the file must hold what its successor says it holds.
     fn check_length(&mut self, end: u64, footer_bytes: u64) -> Check<()> {
-        let file_bytes = self.window.file_bytes();
-        if file_bytes < end.saturating_add(footer_bytes) {
-            return Err(Finding::short(file_bytes, "the file ends inside the footer").into());
+        if self.file_bytes < end.saturating_add(footer_bytes) {
+            return Err(Finding::short(self.file_bytes, "the file ends inside the footer").into());
         }
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Walk<'_> {
     /// The bytes at `start` are not a commit: `broken` tells why. Gives the commit if a writer has completed it meanwhile.
     fn at_broken(&mut self, mut broken: Finding, start: u64, position: u64) -> Check<Option<Trailer>> {
         let tries = match self.segment.end {
-            End::Named { .. } => return self.damaged(in_named(broken, self.window.file_bytes())).map(|()| None),
+            End::Named { end, .. } => return self.damaged(in_named(broken, self.file_bytes, end)).map(|()| None),
             End::Walked if !self.patience.is_zero() => TAIL_TRIES,
             End::Walked | End::Unknown => 0,
         };
@@ -165,9 +168,12 @@ impl Walk<'_> {
 }
 
 /// In a segment with a successor every byte up to the named end must be valid (S1).
-fn in_named(broken: Finding, file_bytes: u64) -> Finding {
-    if broken.cut {
+fn in_named(broken: Finding, file_bytes: u64, end: u64) -> Finding {
+    if broken.cut && file_bytes < end {
         return Finding::short(file_bytes, &broken.why);
+    }
+    if broken.cut {
+        return Finding { rule: "S1", why: "a commit crosses the segment's named end".to_owned(), ..broken };
     }
     if broken.rule == "T1" {
         return Finding { rule: "S1", why: "a footer stands before the segment's named end".to_owned(), ..broken };
