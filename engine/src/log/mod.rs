@@ -3,7 +3,6 @@
 //! [`Log`] is the one writer; it can be shared between threads by reference. [`Store`] only reads, and so a log can be asked everything a store can.
 //! Absent on purpose: any decision about an append (sequencer), any way of reading the past (query).
 
-use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
 use crate::disk::{Access, Environment, LockError};
-use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
+use crate::error::{AppendError, Fault, OpenError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, CoreOptions, Mark, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, read};
@@ -192,15 +191,7 @@ fn report(recovered: &Recovered, epoch: u64) -> OpenReport {
 fn check_remembered(recovered: &Recovered, seen: &Remembered) -> Result<Option<Fault>, OpenError> {
     let position = seen.position.0;
     let found = (position < recovered.next_position).then(|| recovered.catalog.frame(position)).transpose();
-    let found = found.map_err(|error| match error {
-        ReadError::Io { segment, offset, source } => {
-            // The error is shared with whoever else met it; the system's number says all of it.
-            let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
-            OpenError::Read { segment, offset, source }
-        }
-        ReadError::Damaged(fault) => OpenError::Damaged(fault),
-        ReadError::NotFound { .. } => unreachable!("the record was found when the store was read"),
-    })?;
+    let found = found.map_err(OpenError::from)?;
     let last = recovered.last.header.number.get();
     Ok(seen.fault(recovered.next_position, found.map(|frame| frame.link()), &file_name(last), recovered.last.end))
 }
