@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chainring::VerifyOptions;
+use chainring::{OpenError, VerifyOptions};
 use serde_json::Value;
 
 use crate::output::Failure;
@@ -42,7 +42,7 @@ impl Fault {
 }
 
 /// Asks the engine.
-pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Verdict, Failure> {
+pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Verdict, OpenError> {
     let report = chainring::verify(store, options)?;
     let fault = report.fault.map(|fault| Fault {
         kind: fault.kind.to_string(),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{Hash, name_commit, stream_id};
 use chainring_format::limits::ENGINE_LANE;
-use chainring_format::metadata::Metadata;
+use chainring_format::metadata::{Metadata, event_type};
 use chainring_format::{EventId, Link, StreamId, Version, Violation};
 
 use super::manifest::{Reason, SalvagedStream, VersionRun};
@@ -38,14 +38,25 @@ struct Stream {
     last_ordinal: u64,
 }
 
+impl Stream {
+    /// Versions that were there and are not intact any more.
+    fn missing(&self) -> Ranges {
+        self.found.missing_up_to(self.last.map_or(0, |(last, _)| last))
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     link: Link,
     position: Option<u64>,
     /// Number of the last record before which records of this bucket may be missing.
     break_ordinal: u64,
-    /// Losses that are known not to have taken a record of this bucket, or to lie before a break.
+    /// Losses before its last record, or of which a footer shows that they took none behind that.
     losses_seen: u64,
+    /// Intact records of the bucket so far.
+    intact: u64,
+    /// Records missing of this bucket by the last footer's count, and the losses before that footer.
+    missing: Option<(u64, u64)>,
 }
 
 /// What other events claim of a stream.
@@ -106,11 +117,19 @@ impl Books {
         self.losses += 1;
     }
 
-    /// A valid footer says that the last record of this bucket up to here is at this position.
-    pub(super) fn note_head(&mut self, bucket: u16, position: u64) {
-        if let Some(known) = self.buckets.get_mut(&bucket).filter(|known| known.position == Some(position)) {
-            known.losses_seen = self.losses;
+    /// A valid footer says how many records this bucket has up to here, and where the last one stands.
+    pub(super) fn note_head(&mut self, bucket: u16, position: u64, count: u64) {
+        if let Some(known) = self.buckets.get_mut(&bucket) {
+            known.missing = count.checked_sub(known.intact).map(|missing| (missing, self.losses));
+            if known.position == Some(position) {
+                known.losses_seen = self.losses;
+            }
         }
+    }
+
+    /// The buckets that hold a record, the engine's lane included.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = u16> + '_ {
+        self.buckets.keys().copied()
     }
 
     /// Takes in an intact record. `batch_id` is `None` where the first event of its batch is lost.
@@ -136,6 +155,7 @@ impl Books {
         let verdict = match (rule, chain) {
             (Err(violation), _) => Verdict::LeaveOut(tampered(violation.rule, violation.why)),
             (_, _) if frame.erased() => Verdict::LeaveOut(Reason::Erased),
+            (_, _) if event_type(frame.metadata()) == Some("") => Verdict::LeaveOut(Reason::Untyped),
             (_, Chain::Wrong(reason)) => Verdict::Unchained(reason),
             (_, Chain::Verified) => Verdict::Copy { link_verified: true },
             (_, Chain::Unknown { .. }) => Verdict::Copy { link_verified: false },
@@ -147,6 +167,9 @@ impl Books {
         };
         let stream = self.streams.get_mut(&frame.stream_id()).expect("it was advanced");
         stream.found.insert(version);
+        if let Some(bucket) = self.buckets.get_mut(&frame.bucket()) {
+            bucket.intact += 1;
+        }
         if is_copied {
             self.note_mentions(frame);
         } else {
@@ -186,7 +209,8 @@ impl Books {
             return Verdict::LeaveOut(WRONG_LINK);
         }
         self.log_id = Some(frame.link());
-        self.buckets.insert(ENGINE_LANE, Bucket { link: frame.link(), position, break_ordinal: 0, losses_seen: self.losses });
+        let lane = Bucket { link: frame.link(), position, break_ordinal: 0, losses_seen: self.losses, intact: 1, missing: None };
+        self.buckets.insert(ENGINE_LANE, lane);
         Verdict::Genesis
     }
 
@@ -235,9 +259,16 @@ impl Books {
         if let Some(name) = name {
             stream.name.get_or_insert_with(|| name.to_owned());
         }
-        let break_ordinal =
-            if bucket_is_sure { self.buckets.get(&id.bucket()).map_or(0, |before| before.break_ordinal) } else { self.ordinal };
-        self.buckets.insert(id.bucket(), Bucket { link, position, break_ordinal, losses_seen: self.losses });
+        let before = self.buckets.get(&id.bucket());
+        let bucket = Bucket {
+            link,
+            position,
+            break_ordinal: if bucket_is_sure { before.map_or(0, |before| before.break_ordinal) } else { self.ordinal },
+            losses_seen: self.losses,
+            intact: before.map_or(0, |before| before.intact),
+            missing: before.and_then(|before| before.missing),
+        };
+        self.buckets.insert(id.bucket(), bucket);
     }
 
     /// Keeps what an event says of other streams, where that is more than is known of them.
@@ -256,10 +287,13 @@ impl Books {
         }
     }
 
-    /// Whether nothing of a stream can be missing behind its last event.
-    fn ends_here(&self, id: StreamId, stream: &Stream) -> bool {
+    /// Whether nothing of a stream can be missing behind its last event. `gaps`: versions known to be missing in each bucket.
+    fn ends_here(&self, id: StreamId, stream: &Stream, gaps: &HashMap<u16, u64>) -> bool {
         let Some(bucket) = self.buckets.get(&id.bucket()) else { return false };
-        bucket.break_ordinal <= stream.last_ordinal && bucket.losses_seen == self.losses
+        // The bucket's chain is whole from the stream's last event on; or every record missing in the bucket is known as another one.
+        let is_chained = bucket.break_ordinal <= stream.last_ordinal && bucket.losses_seen == self.losses;
+        let known = gaps.get(&id.bucket()).copied().unwrap_or(0);
+        is_chained || bucket.missing == Some((known, self.losses))
     }
 
     pub(super) fn streams_found(&self) -> u64 {
@@ -296,8 +330,12 @@ impl Books {
 
     /// The streams that lost something, or may have. Those that may only have gone on are left to `end_known` where that is false.
     pub(super) fn report(&self, end_known: bool) -> Vec<SalvagedStream> {
+        let mut gaps: HashMap<u16, u64> = HashMap::new();
+        for (id, stream) in &self.streams {
+            *gaps.entry(id.bucket()).or_default() += stream.missing().count();
+        }
         let mut listed: Vec<SalvagedStream> =
-            self.streams.iter().filter_map(|(id, stream)| self.report_stream(*id, stream, end_known)).collect();
+            self.streams.iter().filter_map(|(id, stream)| self.report_stream(*id, stream, end_known, &gaps)).collect();
         if self.losses > 0 {
             let unseen = self.mentions.iter().filter(|(id, mention)| mention.version > 0 && !self.streams.contains_key(id));
             listed.extend(unseen.map(|(id, mention)| SalvagedStream {
@@ -316,11 +354,11 @@ impl Books {
         listed
     }
 
-    fn report_stream(&self, id: StreamId, stream: &Stream, end_known: bool) -> Option<SalvagedStream> {
+    fn report_stream(&self, id: StreamId, stream: &Stream, end_known: bool, gaps: &HashMap<u16, u64>) -> Option<SalvagedStream> {
         let last = stream.last.map_or(0, |(last, _)| last);
-        let missing = stream.found.missing_up_to(last);
+        let missing = stream.missing();
         let is_whole = missing.is_empty() && stream.left_out.is_empty();
-        let complete = is_whole && end_known && self.ends_here(id, stream);
+        let complete = is_whole && end_known && self.ends_here(id, stream, gaps);
         if is_whole && stream.name.is_some() && (complete || !end_known) {
             return None;
         }

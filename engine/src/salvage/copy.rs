@@ -3,6 +3,7 @@
 //! The new log is an ordinary one: nothing is put into it but by [`Log::append`]. Its clock is set to the old time before every request, so that
 //! the engine records what was recorded.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use chainring_format::Link;
@@ -16,21 +17,28 @@ use super::read::Content;
 use super::scan::{What, scan};
 use crate::condition::Durability;
 use crate::disk::{Access, Clock, Disk, Environment};
-use crate::error::{AppendError, OpenError};
-use crate::log::{Event, Log, Options, Request};
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::error::OpenError;
+use crate::log::{Event, Log, Options, Pending, Request};
+use crate::sync::{Arc, Mutex, lock};
 
-/// Shows the time that was last set; time passes as it does outside.
+/// So many events, or bytes of them, are under way before their receipts are waited for: they share a commit.
+const PENDING_MAX: usize = 4096;
+const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// Shows the times that were set, one a reading: the engine reads the clock once a request, in the order they were submitted. Time passes as it
+/// does outside.
 #[derive(Debug)]
 struct OldClock {
-    realtime_ns: AtomicU64,
+    /// Times to come, and the one shown last.
+    times: Mutex<(VecDeque<u64>, u64)>,
     outside: Arc<dyn Clock>,
 }
 
 impl Clock for OldClock {
     fn realtime_ns(&self) -> u64 {
-        // Relaxed: set and read by the one thread that copies.
-        self.realtime_ns.load(Ordering::Relaxed)
+        let mut times = lock(&self.times);
+        times.1 = times.0.pop_front().unwrap_or(times.1);
+        times.1
     }
 
     fn monotonic_ns(&self) -> u64 {
@@ -51,6 +59,10 @@ struct Copy<'a> {
     log: Log,
     clock: Arc<OldClock>,
     group: Group,
+    /// File name of the segment in hand.
+    segment: String,
+    pending: Vec<Pending>,
+    pending_bytes: usize,
     findings: &'a Findings,
     progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
     copied: u64,
@@ -75,7 +87,7 @@ pub(super) fn copy(
     }
     let manifest = &findings.manifest;
     let clock = Arc::new(OldClock {
-        realtime_ns: AtomicU64::new(manifest.created_at_ns.or(findings.first_recorded_at_ns).unwrap_or(0)),
+        times: Mutex::new((VecDeque::new(), manifest.created_at_ns.or(findings.first_recorded_at_ns).unwrap_or(0))),
         outside: Arc::clone(&environment.clock),
     });
     let inside = Environment { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..environment.clone() };
@@ -84,14 +96,24 @@ pub(super) fn copy(
         options = options.segment_bytes(bytes);
     }
     let log = options.open_in(inside, directory).map_err(SalvageError::Open)?;
-    let mut copy = Copy { log, clock, group: Group::default(), findings, progress, copied: 0, reencoded: 0 };
+    let mut copy = Copy {
+        log,
+        clock,
+        group: Group::default(),
+        segment: String::new(),
+        pending: Vec::new(),
+        pending_bytes: 0,
+        findings,
+        progress,
+        copied: 0,
+        reencoded: 0,
+    };
     let mut content = Content::default();
     for plan in &findings.plans {
         copy.segment(disk, plan, &mut content)?;
     }
     if copy.copied != manifest.totals.copied {
-        let segment = findings.plans.last().map_or_else(String::new, |plan| plan.name.clone());
-        return Err(SalvageError::Changed { segment });
+        return Err(SalvageError::Changed { segment: copy.segment });
     }
     let log_id = copy.log.stats().log_id;
     copy.log.close().map_err(SalvageError::Append)?;
@@ -100,6 +122,7 @@ pub(super) fn copy(
 
 impl Copy<'_> {
     fn segment(&mut self, disk: &dyn Disk, plan: &Plan, content: &mut Content) -> Result<(), SalvageError> {
+        self.segment.clone_from(&plan.name);
         let changed = || SalvageError::Changed { segment: plan.name.clone() };
         let file = disk.open(&plan.name, Access::Read).map_err(|_| changed())?;
         content.read(&*file, plan.end).map_err(|_| changed())?;
@@ -108,9 +131,9 @@ impl Copy<'_> {
         for cell in scan(&content.bytes, seed, plan.block_bytes, plan.start..plan.end).cells {
             let held = &content.bytes[cell.offset as usize..];
             match cell.what {
-                What::Gap | What::Bodyless => self.group.is_broken = true,
+                What::Gap | What::Bodyless => self.interrupt()?,
                 What::Trailer => self.flush()?,
-                What::Frame if plan.skip.binary_search(&cell.offset).is_ok() => self.group.is_broken = true,
+                What::Frame if plan.skip.binary_search(&cell.offset).is_ok() => self.interrupt()?,
                 What::Frame => {
                     let frame = FrameView::parse(held, seed.mask(cell.offset)).map_err(|_| changed())?;
                     self.take(&frame).ok_or_else(changed)??;
@@ -118,9 +141,7 @@ impl Copy<'_> {
             }
         }
         self.flush()?;
-        if let Some(progress) = self.progress {
-            progress(self.copied, self.findings.manifest.totals.copied);
-        }
+        self.settle()?;
         if self.copied - before == plan.copied { Ok(()) } else { Err(changed()) }
     }
 
@@ -151,24 +172,42 @@ impl Copy<'_> {
         if self.group.is_broken { Some(self.flush()) } else { Some(Ok(())) }
     }
 
-    /// Appends what was taken up: as a batch if it is one, else event by event.
+    /// Something is missing here: a batch that was not whole before will not be.
+    fn interrupt(&mut self) -> Result<(), SalvageError> {
+        self.group.is_broken |= self.group.events.len() < self.group.count as usize;
+        self.flush()
+    }
+
+    /// Submits what was taken up: as a batch if it is one, else event by event.
     fn flush(&mut self) -> Result<(), SalvageError> {
         let Group { events, recorded_at_ns, count, is_broken } = std::mem::take(&mut self.group);
-        if events.len() as u64 == u64::from(count) && !is_broken && count > 0 {
-            return self.append(Request::batch(events), recorded_at_ns, count.into());
+        let bytes = events.iter().map(|event| event.body.len()).sum();
+        if events.len() == count as usize && !is_broken && count > 0 {
+            return self.submit(Request::batch(events), recorded_at_ns, bytes);
         }
-        events.into_iter().try_for_each(|event| self.append(event.into(), recorded_at_ns, 1))
+        events.into_iter().try_for_each(|event| self.submit(event.into(), recorded_at_ns, bytes))
     }
 
     /// Nothing is synced one by one: the new store is whole when it is closed, or it is made again.
-    fn append(&mut self, request: Request, recorded_at_ns: u64, events: u64) -> Result<(), SalvageError> {
-        self.clock.realtime_ns.store(recorded_at_ns, Ordering::Relaxed);
-        let receipt = self.log.append(request.durability(Durability::Written)).map_err(SalvageError::Append)?;
-        if receipt.duplicate {
-            return Err(SalvageError::Append(AppendError::Invalid { why: "an event id occurs twice".into() }));
+    fn submit(&mut self, request: Request, recorded_at_ns: u64, bytes: usize) -> Result<(), SalvageError> {
+        lock(&self.clock.times).0.push_back(recorded_at_ns);
+        self.pending.push(self.log.submit(request.durability(Durability::Written)).map_err(SalvageError::Append)?);
+        self.pending_bytes += bytes;
+        if self.pending.len() >= PENDING_MAX || self.pending_bytes >= PENDING_BYTES_MAX { self.settle() } else { Ok(()) }
+    }
+
+    /// Waits for what is under way.
+    fn settle(&mut self) -> Result<(), SalvageError> {
+        self.pending_bytes = 0;
+        for pending in self.pending.drain(..) {
+            let receipt = pending.wait().map_err(SalvageError::Append)?;
+            if receipt.duplicate {
+                // An id that occurred twice was left out.
+                return Err(SalvageError::Changed { segment: self.segment.clone() });
+            }
+            self.copied += receipt.events.len() as u64;
         }
-        self.copied += events;
-        if let Some(progress) = self.progress.filter(|_| self.copied.is_multiple_of(4096)) {
+        if let Some(progress) = self.progress {
             progress(self.copied, self.findings.manifest.totals.copied);
         }
         Ok(())

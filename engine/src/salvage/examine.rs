@@ -3,12 +3,12 @@
 //! Always: reads only, one segment in memory at a time, and never stops at damage. Never: takes bytes for records that recovery cut, or that a
 //! reader of the format would say do not exist (FORMAT.md S2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
-use chainring_format::footer::{self, FooterHeader, HeadEntry};
+use chainring_format::footer::{self, FooterHeader, HeadEntry, POSITION_STRIDE};
 use chainring_format::frame::{FrameHeader, FrameView, genesis_origin};
 use chainring_format::hash::CommitHasher;
 use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
@@ -266,13 +266,14 @@ impl Examiner {
         let mut found = scan(bytes, seed, block_bytes, start..named_end.unwrap_or(limit));
         let mut plan =
             Plan { name: entry.name.clone(), salt, block_bytes, start, end: named_end.unwrap_or(limit), skip: Vec::new(), copied: 0 };
-        let trailers = trailers(bytes, seed, &found.cells);
-        if let Some(end) = named_end {
-            self.named_end(entry, successor.map_or(0, |successor| successor.prev_cut_bytes.get()), end, named_footer, &mut found);
+        let mut trailers = trailers(bytes, seed, &found.cells);
+        if let Some(successor) = successor {
+            self.named_end(successor, &plan, &mut found);
         } else if found.footer.is_none() {
             let header = header.unwrap_or_else(|| stand_in(salt, self.block_bytes, &trailers));
             self.unnamed_end(entry, &header, behind, bytes, &trailers, &mut found, &mut plan);
         }
+        trailers.retain(|(offset, _)| *offset < plan.end);
         let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), bytes, &found);
         self.damaged_places(entry, &content, &found.cells);
 
@@ -305,12 +306,13 @@ impl Examiner {
     }
 
     /// The successor's header says where this segment ends: every byte up to there is of it, and none behind.
-    fn named_end(&mut self, entry: &Entry, cut_bytes: u64, end: u64, footer_bytes: u64, found: &mut Scan) {
-        if cut_bytes > 0 {
+    fn named_end(&mut self, successor: &SegmentHeader, plan: &Plan, found: &mut Scan) {
+        let end = successor.prev_end_offset.get();
+        if successor.prev_cut_bytes.get() > 0 {
             let cut = Cut {
-                segment: entry.name.clone(),
-                offset: end.saturating_add(footer_bytes),
-                bytes: cut_bytes,
+                segment: plan.name.clone(),
+                offset: end.saturating_add(successor.prev_footer_bytes.get()),
+                bytes: successor.prev_cut_bytes.get(),
                 is_done: true,
                 records: 0,
                 streams: Vec::new(),
@@ -318,7 +320,7 @@ impl Examiner {
             self.manifest.cut.push(cut);
         }
         // What the scan did not get to: the file ends before, or a footer says that it is the end and is not.
-        let reached = found.footer.take().map_or_else(|| found.cells.last().map_or(0, |cell| cell.end), |(offset, _)| offset);
+        let reached = found.footer.take().map_or_else(|| found.cells.last().map_or(plan.start, |cell| cell.end), |(offset, _)| offset);
         if reached < end {
             found.cells.push(Cell::gap(reached, end));
         }
@@ -339,20 +341,23 @@ impl Examiner {
         // Whether the writer ended this segment itself, which comes after its last sync: then nothing in it is merely torn. A live segment has its
         // full length, so a last one that is shorter was closed or sealed; and one that goes on in the next segment in the same epoch was sealed.
         let was_ended = match behind {
-            Successor::None => !is_reserved(entry.file_bytes),
+            Successor::None => !is_reserved(entry.file_bytes) && !self.was_being_sealed(entry, bytes, trailers, &found.cells),
             Successor::Lost { epoch } => epoch.is_some() && *epoch == trailers.last().map(|(_, trailer)| trailer.epoch.get()),
             Successor::Header(_) => false,
         };
         let start = u64::from(header.block_bytes.get());
         let known_start = entry.header.ok().map(|header| (start, header.first_position.get()));
-        let end_of = |(offset, trailer): &(u64, CommitTrailer)| (offset + TRAILER_BYTES as u64, trailer.next_position());
-        let unsound = found.cells.iter().position(|cell| matches!(cell.what, What::Gap | What::Bodyless)).map(|at| found.cells[at].offset);
-        let before = trailers.iter().take_while(|(offset, _)| unsound.is_none_or(|unsound| *offset < unsound)).last();
-        let ends = [before.map(end_of).or(known_start), trailers.last().map(end_of).or(known_start)];
-        for (end, position) in ends.into_iter().flatten() {
+        let ends = broken_ends(known_start, trailers, &found.cells);
+        let first_position = self.watermark.max(header.first_position.get());
+        let watermark = trailers.iter().map(|(_, trailer)| trailer.watermark.get()).fold(first_position, u64::max);
+        // As recovery would, from the first place that does not hold; and, where that is damage, from the first one that may never have been
+        // acknowledged: a writer can be killed in a store that is damaged elsewhere.
+        let first = ends.first().copied();
+        let behind_watermark = ends.iter().copied().find(|(_, position)| *position >= watermark);
+        for (end, position) in first.into_iter().chain(behind_watermark) {
             let mut cursor = Cursor::resume(bytes, header, end);
             let Err(bad) = cursor.next_commit() else { continue };
-            match judge(bytes, header, &cursor, bad, position, self.watermark.max(header.first_position.get())) {
+            match judge(bytes, header, &cursor, bad, position, first_position) {
                 Tail::Empty | Tail::Footer(_) => {
                     found.cells.retain(|cell| cell.offset < end);
                     return;
@@ -365,15 +370,31 @@ impl Examiner {
                 Tail::Torn { .. } | Tail::Damaged(_) => {}
             }
         }
+        // What is broken here had been written: there may have been more of it.
+        let reached = found.cells.last().map_or(start, |cell| cell.end);
+        if found.cells.last().is_none_or(|cell| cell.what != What::Gap) {
+            found.cells.push(Cell::gap(reached, reached));
+        }
         if was_ended {
             return;
         }
         // Reserved space is no damage.
         if let Some(last) = found.cells.last_mut().filter(|cell| cell.what == What::Gap) {
             let gap = &bytes[last.offset as usize..last.end as usize];
-            let used = gap.iter().rposition(|byte| *byte != 0).map_or(SECTOR_BYTES, |at| at + 1);
+            let used = gap.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
             last.end = last.end.min(last.offset + used.next_multiple_of(SECTOR_BYTES) as u64);
         }
+    }
+
+    /// Whether the file is as long as its last commit and the one right footer behind it: then only the footer can be torn.
+    fn was_being_sealed(&self, entry: &Entry, bytes: &[u8], trailers: &[(u64, CommitTrailer)], cells: &[Cell]) -> bool {
+        let (Ok(header), Some((offset, trailer))) = (entry.header, trailers.last()) else { return false };
+        let Some(records) = trailer.next_position().checked_sub(header.first_position.get()) else { return false };
+        let frames = cells.iter().filter(|cell| cell.what == What::Frame);
+        let here = frames.filter_map(|cell| Some(FrameView::peek(&bytes[cell.offset as usize..])?.bucket()));
+        let heads = self.books.buckets().chain(here).collect::<HashSet<u16>>().len();
+        let offsets = records.div_ceil(POSITION_STRIDE) as usize;
+        entry.file_bytes == offset + TRAILER_BYTES as u64 + footer::footer_bytes(heads, offsets)
     }
 
     /// The tail was torn: nothing in it was acknowledged, and a commit is there whole or not at all.
@@ -430,7 +451,7 @@ impl Examiner {
             let why = match (run, &entry.header) {
                 ([first, ..], Err(violation)) if first.offset == 0 => format!("the segment header does not hold: {}", violation.why),
                 ([Cell { what: What::Bodyless, .. }], _) => "the body of a record does not hold; what it was is known".into(),
-                _ if bytes.is_empty() => "the file ends before its successor says".into(),
+                _ if bytes.is_empty() => "the file ends here, and did not always".into(),
                 _ => "no record, padding or trailer holds here".into(),
             };
             self.damage(Damage { segment: entry.name.clone(), offset, bytes: end - offset, kind, why });
@@ -551,7 +572,7 @@ impl Examiner {
         let table = bytes.get(offset as usize + size_of::<FooterHeader>()..).unwrap_or_default();
         for entry in table.chunks_exact(size_of::<HeadEntry>()).take(footer.head_count.get() as usize) {
             if let Ok(entry) = HeadEntry::ref_from_bytes(entry) {
-                self.books.note_head(entry.bucket.get(), entry.position.get());
+                self.books.note_head(entry.bucket.get(), entry.position.get(), entry.count.get());
             }
         }
     }
@@ -630,7 +651,9 @@ impl OpenBatch {
 
     /// Something is missing here: of this batch, or the end of this one and the beginning of another.
     fn interrupt(&mut self) {
-        (self.id, self.is_broken) = (None, true);
+        if self.next < self.count {
+            (self.id, self.is_broken) = (None, true);
+        }
     }
 
     fn is_whole(&self) -> bool {
@@ -658,6 +681,20 @@ fn name_of<'a>(header: &FrameHeader, rest: &'a [u8]) -> Option<&'a str> {
 fn trailers(bytes: &[u8], seed: Seed, cells: &[Cell]) -> Vec<(u64, CommitTrailer)> {
     let trailers = cells.iter().filter(|cell| cell.what == What::Trailer);
     trailers.filter_map(|cell| Some((cell.offset, CommitTrailer::parse(&bytes[cell.offset as usize..], seed, cell.offset).ok()?))).collect()
+}
+
+/// The ends of commits behind which no whole commit follows, each with the position behind it.
+fn broken_ends(start: Option<(u64, u64)>, trailers: &[(u64, CommitTrailer)], cells: &[Cell]) -> Vec<(u64, u64)> {
+    let end_of = |(offset, trailer): &(u64, CommitTrailer)| (offset + TRAILER_BYTES as u64, trailer.next_position());
+    let ends = start.into_iter().chain(trailers.iter().map(end_of));
+    let following = trailers.iter().skip(usize::from(start.is_none())).map(Some).chain([None]);
+    let is_broken = |(end, next): (u64, Option<&(u64, CommitTrailer)>)| {
+        let Some((offset, trailer)) = next else { return true };
+        let inside = &cells[cells.partition_point(|cell| cell.offset < end)..];
+        offset + TRAILER_BYTES as u64 - end != trailer.commit_bytes.get()
+            || inside.iter().take_while(|cell| cell.offset < *offset).any(|cell| cell.what != What::Frame)
+    };
+    ends.zip(following).filter(|((end, _), next)| is_broken((*end, *next))).map(|(end, _)| end).collect()
 }
 
 /// A header for a segment that lost its own: with what can be inferred, and otherwise as wide as may be.

@@ -126,6 +126,8 @@ pub enum Reason {
     },
     /// Its body was erased. A new log could only be told that by an event that never had a body, which would be a lie.
     Erased,
+    /// Its type is an empty text, which the format allows and the engine does not append.
+    Untyped,
 }
 
 impl fmt::Display for Reason {
@@ -133,6 +135,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Tampered { rule, why } => write!(f, "tampered: {why} (rule {rule})"),
             Reason::Erased => f.write_str("its body was erased"),
+            Reason::Untyped => f.write_str("its type is empty"),
         }
     }
 }
@@ -208,7 +211,7 @@ pub struct Totals {
     pub found: u64,
     /// Events copied, or to be copied.
     pub copied: u64,
-    /// Intact events left out: tampered, erased.
+    /// Intact events left out: tampered, erased, without a type.
     pub left_out: u64,
     /// Records missing, as far as that is known: where `Manifest::missing` has a range without an end it is more.
     pub missing: u64,
