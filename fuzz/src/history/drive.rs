@@ -737,6 +737,7 @@ fn verify(environment: &Environment) -> Result<VerifyReport, OpenError> {
 fn check_io_error(error: &OpenError) {
     match error {
         OpenError::Io { doing, source } => assert!(!doing.is_empty() && source.raw_os_error().is_some(), "{error}"),
+        OpenError::Read { segment, source, .. } => assert!(segment.ends_with(".seg") && source.raw_os_error().is_some(), "{error}"),
         other => panic!("a failing call is no {other:?}"),
     }
 }
