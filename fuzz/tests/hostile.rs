@@ -269,7 +269,7 @@ fn a_mark_beside_the_store_is_never_followed() {
 #[test]
 fn a_file_that_may_not_be_read_is_an_error_and_no_verdict() {
     let case = Case::new();
-    fs::set_permissions(case.path(SECOND), Permissions::from_mode(0)).expect("our own file");
+    fs::set_permissions(case.path(SECOND), Permissions::from_mode(0o000)).expect("our own file");
     if File::open(case.path(SECOND)).is_ok() {
         // The administrator may read everything.
         return;

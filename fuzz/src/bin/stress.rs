@@ -73,7 +73,7 @@ fn request(thread: u64, number: u64) -> Request {
         0 => Request::batch(vec![event(format!("own-{thread}")), event(format!("shared-{}", number % 5)), event(format!("own-{thread}"))]),
         _ => Request::event(event(format!("own-{thread}"))),
     };
-    request.durability(if number % 3 == 0 { Durability::Written } else { Durability::Durable })
+    request.durability(if number.is_multiple_of(3) { Durability::Written } else { Durability::Durable })
 }
 
 /// Appends in a pipeline, a few receipts behind; gives the positions in the order they were submitted in.
@@ -87,7 +87,7 @@ fn append_all(log: &Log, thread: u64) -> Vec<Position> {
                 positions.extend(receipt.events.iter().map(|event| event.position));
             }
         }
-        if number % 40 == 0 {
+        if number.is_multiple_of(40) {
             log.sync().expect("a good disk syncs");
         }
     }
@@ -180,7 +180,7 @@ fn closed_under_appenders(round: u64) {
                     let mut pending = Vec::new();
                     for number in 0..REQUESTS / 4 {
                         pending.push(log.submit(Event::new(format!("s-{thread}"), "E")).expect("an open log takes requests"));
-                        if number % 5 == 0 {
+                        if number.is_multiple_of(5) {
                             pending.pop().expect("one was just pushed").wait().expect("nothing stands in the way");
                             acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
