@@ -6,7 +6,7 @@ mod support;
 use chainring::disk::Environment;
 use chainring::disk::sim::{Call, Failure, Fault, SimDisk, SimRandom};
 use chainring::{AppendError, Durability, Event, EventId, Opened};
-use support::{check, content, open, read, request};
+use support::{check, content, names_of_segments, open, read, request};
 
 /// What the model knows of one run: every request in the order it was submitted, and how many of them were acknowledged.
 #[derive(Default)]
@@ -186,7 +186,7 @@ fn a_torn_tail_is_cut_and_reported_never_silently() {
     log.append(Event::new("s", "After")).unwrap();
     log.close().unwrap();
     assert!(check(&environment).is_ok());
-    assert_eq!(support::names_of_segments(&disk).len(), 2, "recovery never appends to a segment it had to cut");
+    assert_eq!(names_of_segments(&disk).len(), 2, "recovery never appends to a segment it had to cut");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_name_that_an_earlier_writer_could_not_make_durable_is_made_durable_before_a
     open(&disk.environment(1)).unwrap().close().unwrap();
     // With other blocks a closed store goes on in a new segment; the sync of the directory fails behind its rename.
     let disk = disk.with_block_bytes(4096);
-    disk.inject(Fault::Nth { call: Some(Call::SyncDirectory), n: 1, failure: Failure::Device, lasting: false });
+    disk.inject(Fault::Nth { call: Some(Call::SyncDirectory), n: 2, failure: Failure::Device, lasting: false });
     assert!(open(&disk.environment(2)).is_err());
     let log = open(&disk.environment(3)).unwrap();
     assert_eq!(log.report().opened, Opened::Clean);
@@ -234,5 +234,25 @@ fn a_name_that_an_earlier_writer_could_not_make_durable_is_made_durable_before_a
     for seed in 0..20 {
         let log = open(&disk.crash(seed).environment(4)).unwrap();
         assert_eq!(content(&log).len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_segment_is_begun_only_behind_one_whose_name_is_durable() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    open(&disk.environment(1)).unwrap().close().unwrap();
+    let disk = disk.with_block_bytes(4096);
+    let no_sync_of_names = |n| Fault::Nth { call: Some(Call::SyncDirectory), n, failure: Failure::Device, lasting: true };
+    disk.inject(no_sync_of_names(2));
+    assert!(open(&disk.environment(2)).is_err());
+    assert_eq!(names_of_segments(&disk).len(), 2);
+    // The next one begins a third segment, and cannot make its name durable either.
+    let disk = disk.snapshot().with_block_bytes(512);
+    disk.inject(no_sync_of_names(2));
+    assert!(open(&disk.environment(3)).is_err());
+    assert_eq!(names_of_segments(&disk).len(), 3);
+    for seed in 0..40 {
+        let after = disk.crash(seed);
+        assert!(open(&after.environment(4)).is_ok(), "seed {seed}: {:?}", after.names());
     }
 }

@@ -616,7 +616,9 @@ impl Driver {
         disk.save(directory.path()).expect("a temporary directory is writable");
         let options = chainring_reader::Options { threads: 1, patience: Duration::ZERO };
         let second = chainring_reader::verify(directory.path(), &options).expect("a store is there");
-        let ours = report.fault.as_ref().map(|fault| (fault.kind.to_string(), fault.segment.clone(), fault.offset));
+        // The mark beside the store is known to the engine alone.
+        let of_the_store = report.fault.as_ref().filter(|fault| fault.rule != "R4");
+        let ours = of_the_store.map(|fault| (fault.kind.to_string(), fault.segment.clone(), fault.offset));
         let theirs = second.fault.as_ref().map(|fault| (fault.kind.to_string(), fault.segment.clone(), fault.offset));
         assert_eq!((report.records, report.events, ours), (second.records, second.events, theirs), "the two readers disagree");
     }
