@@ -16,7 +16,7 @@ use super::examine::{Findings, Plan};
 use super::read::Content;
 use super::scan::{What, scan};
 use crate::condition::Durability;
-use crate::disk::{Access, Clock, Disk, Environment};
+use crate::disk::{Clock, Disk, Environment};
 use crate::error::OpenError;
 use crate::log::{Event, Log, Options, Pending, Request};
 use crate::sync::{Arc, Mutex, lock};
@@ -124,8 +124,7 @@ impl Copy<'_> {
     fn segment(&mut self, disk: &dyn Disk, plan: &Plan, content: &mut Content) -> Result<(), SalvageError> {
         self.segment.clone_from(&plan.name);
         let changed = || SalvageError::Changed { segment: plan.name.clone() };
-        let file = disk.open(&plan.name, Access::Read).map_err(|_| changed())?;
-        content.read(&*file, plan.end).map_err(|_| changed())?;
+        content.open(disk, &plan.name, plan.end).map_err(|_| changed())?;
         let seed = Seed::new(&plan.salt);
         let before = self.copied;
         for cell in scan(&content.bytes, seed, plan.block_bytes, plan.start..plan.end).cells {
