@@ -53,6 +53,7 @@ pub(super) enum End {
 /// The verdict on everything behind the last commits that hold.
 pub(super) fn judge_end(unnamed: &Unnamed<'_>, cells: &[Cell], books: &Books) -> End {
     let Unnamed { header, bytes, trailers, .. } = unnamed;
+    // Where nothing at all is left of the segment behind, not even its epoch, recovery's verdict stands.
     // A live segment has its full length, so a last one that is shorter was closed or sealed, which comes after the last sync; and one that goes on
     // in the next segment in the same epoch was sealed.
     let was_ended = match unnamed.behind {

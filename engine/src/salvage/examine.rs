@@ -194,7 +194,7 @@ impl Examiner<'_> {
             self.unnamed_end(&unnamed, &mut found.cells, &mut plan);
         }
         trailers.retain(|(offset, _)| *offset < plan.end);
-        let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), bytes, &found);
+        let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), &content, &found);
         self.damaged_places(entry, &content, &found.cells);
 
         let anchors = anchors(header.as_ref(), start, &trailers, &mut found.cells, {
@@ -288,17 +288,28 @@ impl Examiner<'_> {
     }
 
     /// The segment's footer, if it holds. One that is named and does not is damage that costs nothing: it is derived from the commits.
-    fn footer(&mut self, entry: &Entry, seed: Seed, named: Option<(u64, u64)>, bytes: &[u8], found: &Scan) -> Option<(u64, FooterHeader)> {
+    fn footer(
+        &mut self,
+        entry: &Entry,
+        seed: Seed,
+        named: Option<(u64, u64)>,
+        content: &Content,
+        found: &Scan,
+    ) -> Option<(u64, FooterHeader)> {
         let Some((end, footer_bytes)) = named else { return found.footer };
         if footer_bytes == 0 {
             return None;
         }
-        let held = bytes.get(end as usize..).unwrap_or_default();
+        let held = content.bytes.get(end as usize..).unwrap_or_default();
         match footer::parse(held, seed, end) {
             Ok(footer) => Some((end, footer)),
             Err(violation) => {
                 let why = format!("the footer does not hold, which costs nothing: {}", violation.why);
-                let kind = if (held.len() as u64) < footer_bytes { DamageKind::Missing } else { DamageKind::Corrupt };
+                let kind = match (held.len() as u64) < footer_bytes {
+                    true => DamageKind::Missing,
+                    false if content.is_unreadable(end, end + footer_bytes) => DamageKind::Unreadable,
+                    false => DamageKind::Corrupt,
+                };
                 self.damage(Damage { segment: entry.name.clone(), offset: end, bytes: footer_bytes, kind, why });
                 None
             }
