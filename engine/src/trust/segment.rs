@@ -199,8 +199,7 @@ impl<'a> Walk<'a> {
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
         let position = self.found.watermark.max(self.found.header.first_position.get());
-        let mut watermark = Watermark { position, segment: String::new(), offset: 0 };
-        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut watermark) {
+        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut Watermark::known(position)) {
             Tail::Empty | Tail::Footer(_) if lacks_genesis => Some(Finding { violation: NO_GENESIS, ..corrupt }),
             Tail::Empty => None,
             Tail::Footer(footer_bytes) => {
