@@ -78,6 +78,33 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How far a store is known to have been durable, and what says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watermark {
+    /// Every record at a position below this was on stable storage.
+    pub position: u64,
+    /// File name of the segment that says so.
+    pub segment: String,
+    /// Offset in it of the header (0) or the commit trailer that says so, in bytes.
+    pub offset: u64,
+}
+
+impl Watermark {
+    /// Takes another one if it says more.
+    pub(crate) fn raise(&mut self, position: u64, segment: &str, offset: u64) {
+        if position > self.position {
+            *self = Watermark { position, segment: segment.to_owned(), offset };
+        }
+    }
+}
+
+impl fmt::Display for Watermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.offset == 0 { "header" } else { "commit trailer" };
+        write!(f, "records below position {} were durable, says the {what} at offset {} of {}", self.position, self.offset, self.segment)
+    }
+}
+
 /// Why a store could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -104,6 +131,15 @@ pub enum OpenError {
         /// Which and why.
         why: String,
     },
+    /// A segment could not be read. That is an error, never an end of the log; nothing was changed.
+    Read {
+        /// File name of the segment.
+        segment: String,
+        /// The first byte that could not be read.
+        offset: u64,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The device or the file system failed.
     Io {
         /// What was being done, and to which file.
@@ -125,9 +161,15 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::NotAStore { directory } => write!(f, "no store in {}", directory.display()),
             OpenError::Locked { owner } => write!(f, "the store is already open for writing by {owner}"),
-            OpenError::Damaged(fault) => write!(f, "the store is damaged and was left as it is: {fault}"),
+            OpenError::Damaged(fault) => {
+                write!(
+                    f,
+                    "the store is damaged and was left as it is: {fault}; restore a backup, or salvage what is intact into a new store"
+                )
+            }
             OpenError::Unsupported { what } => write!(f, "the store needs a newer program: {what}"),
             OpenError::InvalidOption { why } => write!(f, "invalid option: {why}"),
+            OpenError::Read { segment, offset, source } => write!(f, "reading {segment} at offset {offset}: {source}"),
             OpenError::Io { doing, source } => write!(f, "{doing}: {source}"),
         }
     }
@@ -136,7 +178,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            OpenError::Io { source, .. } => Some(source),
+            OpenError::Io { source, .. } | OpenError::Read { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -196,6 +238,8 @@ pub enum AppendError {
     },
     /// There is no room for another segment. Nothing was appended; try again when there is.
     NoSpace(Arc<io::Error>),
+    /// Another segment could not be begun, for want of memory or files, say. Nothing was appended and nothing was changed; try again.
+    NoSegment(Arc<io::Error>),
     /// The request may or may not be in the log: writing or syncing failed while it was under way. Reopen and append again with the same id.
     OutcomeUnknown(Arc<Poison>),
     /// An earlier write or sync failed; this log takes no appends until it is reopened. Nothing was appended.
@@ -224,6 +268,7 @@ impl fmt::Display for AppendError {
             AppendError::Invalid { why } => write!(f, "invalid request: {why}"),
             AppendError::ClockJump { ahead_ns } => write!(f, "the clock jumped ahead by {} s", ahead_ns / 1_000_000_000),
             AppendError::NoSpace(source) => write!(f, "no room for another segment: {source}"),
+            AppendError::NoSegment(source) => write!(f, "another segment could not be begun: {source}"),
             AppendError::OutcomeUnknown(poison) => write!(f, "outcome unknown: {poison}"),
             AppendError::Poisoned(poison) => write!(f, "the log takes no appends until it is reopened: {poison}"),
             AppendError::Closed => f.write_str("the log is closed"),
@@ -268,6 +313,8 @@ pub enum ReadError {
     Io {
         /// File name of the segment.
         segment: String,
+        /// The first byte that could not be read.
+        offset: u64,
         /// The system's error.
         source: Arc<io::Error>,
     },
@@ -278,7 +325,7 @@ impl fmt::Display for ReadError {
         match self {
             ReadError::NotFound { what } => write!(f, "not found: {what}"),
             ReadError::Damaged(fault) => fault.fmt(f),
-            ReadError::Io { segment, source } => write!(f, "reading {segment}: {source}"),
+            ReadError::Io { segment, offset, source } => write!(f, "reading {segment} at offset {offset}: {source}"),
         }
     }
 }

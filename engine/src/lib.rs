@@ -33,8 +33,8 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError};
+pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
-pub use sequencer::{EventReceipt, Receipt};
+pub use sequencer::{EventReceipt, Receipt, Remembered};
 pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};

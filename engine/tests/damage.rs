@@ -75,7 +75,7 @@ fn a_store_cut_anywhere_never_panics_and_never_lies() {
     let files = files(&store());
     let (last, bytes) = files.iter().next_back().unwrap();
     let whole = support::content(&read(&copy(&files, "", None).environment(1)).unwrap());
-    for length in (0..bytes.len()).rev().filter(|length| length % 37 == 0 || bytes.len() - length < 700) {
+    for length in (0..bytes.len()).rev().filter(|length| length % 211 == 0 || bytes.len() - length < 600) {
         let environment = copy(&files, last, Some(bytes[..length].to_vec())).environment(1);
         let report = check(&environment);
         if length % 512 != 0 {

@@ -21,11 +21,15 @@ fn main() {
     match (std::env::var(ROLE).as_deref(), store) {
         (Ok("writer"), Some(store)) => write_for_ever(Path::new(&store)),
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
+        (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
+        (Ok("little_memory"), Some(store)) => little_memory(Path::new(&store)),
         _ => {
             a_killed_writer_loses_nothing_it_acknowledged();
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
-            println!("3 passed, 0 failed");
+            want_of_files_refuses_and_is_no_end();
+            want_of_memory_ends_a_process_and_nothing_else();
+            println!("5 passed, 0 failed");
         }
     }
 }
@@ -137,4 +141,103 @@ fn the_child_of_a_fork_may_not_write() {
     let store = Store::open(directory.path()).unwrap();
     assert_eq!((store.stats().events, store.report().opened), (2, Opened::Clean));
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
+
+/// Appends over a rotation with no file left to open, then with some again.
+fn few_files(store: &Path) {
+    let log = open(store).unwrap();
+    let append = || log.append(Event::new("s", "E").body(vec![1; 20_000]));
+    append().unwrap();
+    // Every descriptor that may be had, but for those in use.
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+        if taken.len() == 1 << 16 {
+            panic!("no limit on open files");
+        }
+    }
+    let refused = (0..100).find_map(|_| append().err()).expect("a segment takes a file");
+    assert!(matches!(refused, AppendError::NoSegment(_)), "{refused}");
+    assert!(matches!(append(), Err(AppendError::NoSegment(_))), "and says so again");
+    // What fits into the segment there is goes on.
+    log.append(Event::new("s", "Small")).unwrap();
+    drop(taken);
+    append().unwrap();
+    let events = log.stats().events;
+    log.close().unwrap();
+    assert_eq!(Store::open(store).unwrap().stats().events, events);
+}
+
+fn want_of_files_refuses_and_is_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$0\""])
+        .arg(program)
+        .env(ROLE, "few_files")
+        .env(STORE, directory.path())
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
+
+/// Leaves itself a little memory, less in every round, and appends until that is gone; says the last position of each append as it becomes durable.
+fn little_memory(store: &Path) {
+    let log = open(store).unwrap();
+    let left: usize = std::env::var("CHAINRING_TEST_LEFT").unwrap().parse().unwrap();
+    let mut out = std::io::stdout().lock();
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    for bytes in [1 << 20, 1 << 12] {
+        loop {
+            let mut block = Vec::<u8>::new();
+            if block.try_reserve_exact(bytes).is_err() {
+                break;
+            }
+            hoard.push(block);
+        }
+    }
+    hoard.truncate(hoard.len().saturating_sub(left / (1 << 12)));
+    for number in 0_u64.. {
+        let batch: Vec<Event> = (0..3).map(|stream| Event::new(format!("s{stream}-{number}"), "E").body(vec![1; 2000])).collect();
+        match log.append(batch) {
+            Ok(receipt) => writeln!(out, "{}", receipt.last_position()).and_then(|()| out.flush()).unwrap(),
+            // A rotation that found no memory: refused, and the log is as it was.
+            Err(AppendError::NoSegment(_)) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Running out of memory aborts (the allocator's way) or refuses; never is half of an append there afterwards.
+fn want_of_memory_ends_a_process_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let (mut aborted, mut appended) = (0, 0);
+    for round in 0..24_u64 {
+        let limited = Command::new("sh")
+            .args(["-c", "ulimit -v 200000; exec \"$0\""])
+            .arg(&program)
+            .env(ROLE, "little_memory")
+            .env(STORE, directory.path())
+            .env("CHAINRING_TEST_LEFT", (round * 20_000).to_string())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        aborted += u32::from(!limited.status.success());
+        let lines = String::from_utf8(limited.stdout).unwrap();
+        let acknowledged = lines.lines().filter_map(|line| line.parse::<u64>().ok()).last();
+        let log = open(directory.path()).unwrap();
+        let records = log.stats().records;
+        assert!(
+            acknowledged.is_none_or(|last| last < records),
+            "round {round}: {acknowledged:?} was acknowledged, {records} records are there"
+        );
+        assert_eq!((records - 1) % 3, 0, "round {round}: half of an append is there");
+        appended = records;
+        log.close().unwrap();
+    }
+    assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+    assert!(appended > 3, "some rounds had memory to append");
+    println!("ran out of memory in 24 rounds, {aborted} of them ended in an abort, {appended} records");
 }

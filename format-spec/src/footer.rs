@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::align;
 use crate::checksum::{Seed, crc};
 use crate::ids::Link;
+use crate::limits::ENGINE_LANE;
 use crate::violation::Violation;
 
 /// First four bytes of a footer ("FTR\xF1").
@@ -76,6 +77,19 @@ pub struct BucketHead {
 #[must_use]
 pub fn footer_bytes(head_count: usize, offset_count: usize) -> u64 {
     align(HEADER_BYTES + HEAD_BYTES * head_count as u64 + 4 * offset_count as u64, 8) + TAIL_BYTES
+}
+
+/// Length that the header of a footer at file offset `offset` states, if its lengths agree with each other; `bytes` starts there. Its checksum is not
+/// asked: most of the footer may never have been written (FORMAT.md section 9).
+#[must_use]
+pub fn stated_bytes(bytes: &[u8], offset: u64) -> Option<u64> {
+    let (header, _) = FooterHeader::ref_from_prefix(bytes).ok()?;
+    let (heads, offsets) = (header.head_count.get(), header.offset_count.get());
+    let agrees = header.magic.get() == FOOTER_MAGIC
+        && heads <= u32::from(ENGINE_LANE) + 1
+        && header.footer_bytes.get() == footer_bytes(heads as usize, offsets as usize)
+        && header.end_offset.get() == offset;
+    agrees.then_some(header.footer_bytes.get())
 }
 
 /// What a footer is built from.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chainring::{AsOf, Position, Version};
+use chainring::{AsOf, Position, Remembered, Version};
 use chainring_format::limits::SEGMENT_BYTES_MAX;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
@@ -97,6 +97,12 @@ pub(crate) struct Import {
     /// Print a line `batch TAB last position` for every batch as it becomes durable
     #[arg(long)]
     pub(crate) ack: bool,
+    /// What was seen of this log before; without it nothing is appended
+    #[arg(long, value_name = "POSITION[:LINK]")]
+    pub(crate) expect_at_least: Vec<Remembered>,
+    /// The log was put back to an earlier state on purpose; forget what is remembered beside it
+    #[arg(long)]
+    pub(crate) accept_rollback: bool,
 }
 
 /// Options of `export`.
@@ -186,6 +192,9 @@ pub(crate) struct Verify {
     /// Let the independent reader do it, which shares no code with the engine
     #[arg(long)]
     pub(crate) reader: bool,
+    /// What was seen of this log before; it must still hold it
+    #[arg(long, value_name = "POSITION[:LINK]")]
+    pub(crate) expect_at_least: Vec<Remembered>,
 }
 
 /// A size in bytes, plain or with a binary suffix.

@@ -17,7 +17,7 @@ pub(crate) fn run(path: &Path, args: &Init, out: &mut Out) -> Answer {
         Ok(_) => return Err(Failure::No(format!("{} is a log already", path.display()))),
         Err(error) => return Err(error.into()),
     }
-    let mut options = Options::new();
+    let mut options = Options::new().remember(true);
     if let Some(bytes) = args.segment_bytes {
         options = options.segment_bytes(bytes);
     }

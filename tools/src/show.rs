@@ -116,7 +116,7 @@ fn printable(text: &str) -> String {
 /// `info`: numbers about the log.
 pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
-    let stats = store.stats();
+    let (stats, report) = (store.stats(), store.report());
     let bytes_per_event = if stats.events == 0 { 0.0 } else { stats.bytes as f64 / stats.events as f64 };
     if out.json {
         let object = json!({
@@ -132,6 +132,8 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             "epoch": stats.epoch,
             "origin": stats.origin,
             "log_id": stats.log_id.to_string(),
+            "watermark": report.watermark.position,
+            "rollback_suspected": report.rollback.is_some(),
         });
         writeln!(out, "{object}")?;
     } else {
@@ -148,6 +150,7 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
         if !stats.origin.is_empty() {
             rows.push(("origin", printable(&stats.origin)));
         }
+        rows.extend(report.rollback.as_ref().map(|fault| ("warning", fault.to_string())));
         out.table(&rows)?;
     }
     out.flush()?;

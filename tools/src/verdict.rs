@@ -1,8 +1,10 @@
 //! What a verifier says of a store: the engine's, or the independent reader, which shares no code with it, in one form.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use chainring::VerifyOptions;
+use chainring::{Link, Remembered, VerifyOptions};
 use serde_json::Value;
 
 use crate::output::Failure;
@@ -57,10 +59,20 @@ pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Ver
     Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to, fault })
 }
 
-/// Asks the independent reader.
-pub(crate) fn by_reader(store: &Path) -> Result<Verdict, Failure> {
-    let report =
-        chainring_reader::verify(store, &chainring_reader::Options::default()).map_err(|error| Failure::Cannot(error.to_string()))?;
+/// Asks the independent reader, and holds what is remembered against the records it shows.
+pub(crate) fn by_reader(store: &Path, expected: &[Remembered]) -> Result<Verdict, Failure> {
+    let mut links = BTreeMap::new();
+    let report = if expected.is_empty() {
+        chainring_reader::verify(store, &chainring_reader::Options::default())
+    } else {
+        chainring_reader::walk(store, |record| {
+            if expected.iter().any(|seen| seen.position.0 == record.position) {
+                links.insert(record.position, Link(record.link));
+            }
+            ControlFlow::Continue(())
+        })
+    };
+    let report = report.map_err(|error| Failure::Cannot(error.to_string()))?;
     let fault = report.fault.map(|fault| Fault {
         kind: fault.kind.to_string(),
         rule: fault.rule,
@@ -70,5 +82,20 @@ pub(crate) fn by_reader(store: &Path) -> Result<Verdict, Failure> {
         stream: fault.stream,
         why: fault.why,
     });
+    let remembered = || expected.iter().find_map(|seen| not_held(seen, links.get(&seen.position.0), report.records));
+    let fault = fault.or_else(remembered);
     Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to: report.verified_to, fault })
+}
+
+/// Rule R4 for a store in which everything holds; the reader does not know it, since it is not about the store's bytes.
+fn not_held(seen: &Remembered, found: Option<&Link>, records: u64) -> Option<Fault> {
+    let (kind, why) = match (found, seen.link) {
+        (None, _) => ("rollback-suspected", format!("a record at position {} is remembered, the store has {records}", seen.position)),
+        (Some(found), Some(link)) if *found != link => {
+            ("tampered", format!("the record at position {} is not the one remembered: its link is {found}", seen.position))
+        }
+        _ => return None,
+    };
+    let position = Some(seen.position.0);
+    Some(Fault { kind: kind.into(), rule: "R4", segment: String::new(), offset: 0, position, stream: None, why })
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use chainring::VerifyOptions;
+use chainring::{Remembered, VerifyOptions};
 use serde_json::json;
 
 use crate::cli::Verify;
@@ -14,25 +14,25 @@ use crate::verdict::{self, Fault, Verdict};
 /// The command.
 pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
     let started = Instant::now();
-    let findings = if args.reader { by_reader(path)? } else { by_engine(path)? };
+    let findings = if args.reader { by_reader(path, &args.expect_at_least)? } else { by_engine(path, &args.expect_at_least)? };
     tell(&findings, started.elapsed().as_secs_f64(), out)?;
     Ok(findings.fault.is_none())
 }
 
-fn by_engine(path: &Path) -> Result<Verdict, Failure> {
+fn by_engine(path: &Path, expected: &[Remembered]) -> Result<Verdict, Failure> {
     let bar = progress("verify", 0, true);
     let show = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let found = verdict::by_engine(path, &VerifyOptions { threads: 0, progress: Some(&show) })?;
+    let found = verdict::by_engine(path, &VerifyOptions { threads: 0, progress: Some(&show), expected: expected.to_vec() })?;
     bar.finish_and_clear();
     Ok(found)
 }
 
-fn by_reader(path: &Path) -> Result<Verdict, Failure> {
+fn by_reader(path: &Path, expected: &[Remembered]) -> Result<Verdict, Failure> {
     let spinner = spinner("verify with the independent reader");
-    let found = verdict::by_reader(path)?;
+    let found = verdict::by_reader(path, expected)?;
     spinner.finish_and_clear();
     Ok(found)
 }

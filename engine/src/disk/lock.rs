@@ -14,6 +14,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 
 use super::DirectoryLock;
+use super::portable::open_plain;
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -70,7 +71,7 @@ pub(super) fn lock(directory: &Path) -> Result<Box<dyn DirectoryLock>, LockError
     if let Some(thread) = held.get(&key) {
         return Err(LockError::Held { owner: format!("this process ({}), thread {thread}", std::process::id()) });
     }
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(directory.join(LOCK_FILE))?;
+    let mut file = open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(false), &directory.join(LOCK_FILE))?;
     if let Err(refused) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if refused != rustix::io::Errno::WOULDBLOCK {
             return Err(LockError::Io(refused.into()));

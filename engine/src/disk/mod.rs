@@ -6,18 +6,19 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 mod lock;
 mod portable;
+mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod system;
 
 pub use lock::LockError;
 pub use portable::PortableDisk;
+pub use region::{Probe, Region};
 pub use system::{SystemClock, SystemEntropy};
 
 /// How a file is opened.
@@ -43,7 +44,8 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that exists.
+    /// Opens a regular file that exists. Links, pipes and devices are refused: a store holds none, and opening one could wait for ever or lead
+    /// somewhere else.
     ///
     /// # Errors
     /// Any error of the file system.
@@ -84,6 +86,23 @@ pub trait Disk: Send + Sync + Debug {
 
     /// The write path in words, for reports.
     fn write_path(&self) -> &'static str;
+
+    /// What was last handed to [`Disk::remember`]; `None` if nothing was, or where there is no such place.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Keeps some bytes beside the directory, not in it, so that restoring the directory does not restore them. Whole or not at all; not synced.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn remember(&self, bytes: &[u8]) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 /// Held while this process is the writer.
@@ -144,26 +163,6 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// Any error of the device.
     fn drop_cache(&self) -> io::Result<()>;
-}
-
-/// Bytes of a file that do not change any more.
-#[derive(Debug)]
-pub enum Region {
-    /// Mapped, read-only.
-    Mapped(memmap2::Mmap),
-    /// Read into memory.
-    Memory(Vec<u8>),
-}
-
-impl Deref for Region {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Region::Mapped(map) => map,
-            Region::Memory(bytes) => bytes,
-        }
-    }
 }
 
 /// Tells the time.

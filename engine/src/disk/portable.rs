@@ -3,12 +3,12 @@
 #![allow(unsafe_code)] // one block: mapping a file that nobody writes any more
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, major, minor};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, major, minor};
 use rustix::io::Errno;
 
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
@@ -29,6 +29,21 @@ impl PortableDisk {
     }
 }
 
+/// More than this is not ours.
+const BESIDE_BYTES_MAX: u64 = 4096;
+
+impl PortableDisk {
+    /// `NAME.mark` beside a directory `NAME`; none for the root of a file system, whose neighbours belong to another one.
+    fn path_beside(&self) -> Option<PathBuf> {
+        let directory = self.directory.canonicalize().ok()?;
+        let parent = directory.parent()?;
+        let same_device = fs::metadata(parent).ok()?.dev() == fs::metadata(&directory).ok()?.dev();
+        let mut name = directory.file_name()?.to_owned();
+        name.push(".mark");
+        same_device.then(|| parent.join(name))
+    }
+}
+
 impl Disk for PortableDisk {
     fn create_directory(&self) -> io::Result<()> {
         // mkdir(missing ancestors, directory); fsync(parent of each)
@@ -44,13 +59,15 @@ impl Disk for PortableDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(access == Access::Write).open(self.directory.join(name))?;
-        Ok(Arc::new(PortableFile { file }))
+        let path = self.directory.join(name);
+        let file = open_plain(OpenOptions::new().read(true).write(access == Access::Write), &path)?;
+        Ok(Arc::new(PortableFile { file, path }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.directory.join(name))?;
-        Ok(Arc::new(PortableFile { file }))
+        let path = self.directory.join(name);
+        let file = open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(true), &path)?;
+        Ok(Arc::new(PortableFile { file, path }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -76,6 +93,41 @@ impl Disk for PortableDisk {
     fn write_path(&self) -> &'static str {
         "portable"
     }
+
+    fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
+        let Some(path) = self.path_beside() else { return Ok(None) };
+        match open_plain(OpenOptions::new().read(true), &path) {
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                file.take(BESIDE_BYTES_MAX).read_to_end(&mut bytes)?;
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// write(NAME.mark.tmp); rename(NAME.mark.tmp, NAME.mark)
+    fn remember(&self, bytes: &[u8]) -> io::Result<()> {
+        let Some(path) = self.path_beside() else { return Ok(()) };
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".tmp");
+        open_plain(OpenOptions::new().write(true).create(true).truncate(true), temporary.as_ref())?.write_all(bytes)?;
+        fs::rename(temporary, path)
+    }
+}
+
+/// Opens a regular file and nothing else: no link is followed, no pipe waited for.
+pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let refused = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits() as i32).open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => refused("a symbolic link, not a regular file"),
+        Some(Errno::ISDIR) => refused("a directory, not a regular file"),
+        Some(Errno::NXIO) => refused("a pipe, not a regular file"),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused("not a regular file")) }
 }
 
 /// max(logical, physical, minimum-io) block of the device below a directory; `None` where the system does not say.
@@ -92,6 +144,7 @@ fn device_block_bytes(directory: &Path) -> Option<u32> {
 #[derive(Debug)]
 struct PortableFile {
     file: File,
+    path: PathBuf,
 }
 
 impl DiskFile for PortableFile {
@@ -143,9 +196,10 @@ impl DiskFile for PortableFile {
         }
         // SAFETY: `Mmap` asks that the file is not changed or cut while it is mapped. Callers map only sealed segments: this engine never
         // writes below their named end again (FORMAT.md C3), holds the directory's lock while it writes, and the length was checked above.
-        // Hostile truncation by another program is outside of what a mapping can survive, and documented so.
+        // Bytes that another program changes are caught by checksums where they are read; cutting the file is caught by the probe in `Region`,
+        // but for the moment between probe and use, which is documented.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes).map(&self.file)? };
-        Ok(Region::Mapped(map))
+        Ok(Region::mapped(map, self.path.clone()))
     }
 
     fn drop_cache(&self) -> io::Result<()> {

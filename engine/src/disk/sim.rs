@@ -401,7 +401,7 @@ impl DiskFile for SimFile {
     fn region(&self, bytes: usize) -> io::Result<Region> {
         let mut content = vec![0; bytes];
         self.read_exact_at(&mut content, 0)?;
-        Ok(Region::Memory(content))
+        Ok(Region::memory(content))
     }
 
     fn drop_cache(&self) -> io::Result<()> {

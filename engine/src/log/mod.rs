@@ -6,12 +6,13 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
 use crate::disk::{Access, Environment, LockError};
-use crate::error::{AppendError, Fault, OpenError};
+use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
-use crate::sequencer::{self, CoreOptions, Receipt, Recovered, Sequencer, Shared};
+use crate::sequencer::{self, CoreOptions, Mark, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, read};
 
 mod options;
@@ -44,12 +45,16 @@ pub struct OpenReport {
     pub epoch: u64,
     /// Records found.
     pub records: u64,
-    /// Highest watermark found in the store itself: records below it were known durable.
-    pub watermark: u64,
-    /// Bytes that were cut off, or would be by a writer.
+    /// How far the store itself says that it was durable, and what in it says so. Nothing below this is ever cut.
+    pub watermark: Watermark,
+    /// Bytes that were cut off, or would be by a writer: from the last valid commit to the last byte that is not zero. None of them was acknowledged,
+    /// as far as the store can tell.
     pub cut_bytes: u64,
     /// Where and why.
     pub cut: Option<Fault>,
+    /// The mark beside the store remembers more of this log, or another history, than the store holds: it seems to have been put back to an
+    /// earlier state. See [`Options::remember`].
+    pub rollback: Option<Fault>,
 }
 
 /// How large a store is.
@@ -108,7 +113,8 @@ impl Store {
     /// As [`Store::open`].
     pub fn open_in(environment: &Environment, directory: &Path) -> Result<Store, OpenError> {
         let recovered = sequencer::recover(&*environment.disk, directory, Access::Read)?;
-        let report = report(&recovered, recovered.epoch);
+        let mut report = report(&recovered, recovered.epoch);
+        report.rollback = rollback(environment, &recovered)?;
         let (origin, log_id, segment_bytes) = (recovered.origin, recovered.log_id, recovered.segment_bytes);
         let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position));
         Ok(Store {
@@ -174,10 +180,30 @@ fn report(recovered: &Recovered, epoch: u64) -> OpenReport {
         opened,
         epoch,
         records: recovered.next_position,
-        watermark: recovered.watermark,
+        watermark: recovered.watermark.clone(),
         cut_bytes: cut.as_ref().map_or(0, |(_, bytes)| *bytes),
         cut: cut.map(|(fault, _)| fault),
+        rollback: None,
     }
+}
+
+/// Rule R4, for one thing remembered.
+fn check_remembered(recovered: &Recovered, seen: &Remembered) -> Result<Option<Fault>, OpenError> {
+    let position = seen.position.0;
+    let found = (position < recovered.next_position).then(|| recovered.catalog.frame(position)).transpose();
+    let found = found.map_err(|error| match error {
+        ReadError::Io { segment, offset, source } => OpenError::Read { segment, offset, source: source.kind().into() },
+        ReadError::Damaged(fault) => OpenError::Damaged(fault),
+        ReadError::NotFound { .. } => unreachable!("the record was found when the store was read"),
+    })?;
+    let last = recovered.last.header.number.get();
+    Ok(seen.fault(recovered.next_position, found.map(|frame| frame.link()), &file_name(last), recovered.last.end))
+}
+
+/// What the mark beside the store has to say against it.
+fn rollback(environment: &Environment, recovered: &Recovered) -> Result<Option<Fault>, OpenError> {
+    let mark = Mark::find(&*environment.disk, recovered.log_id);
+    mark.map_or(Ok(None), |mark| check_remembered(recovered, &mark.seen))
 }
 
 /// A log, for appending and reading: the one writer of its store.
@@ -214,7 +240,7 @@ impl Log {
         let disk = &*environment.disk;
         let exists = match sequencer::segment_numbers(disk, directory) {
             Ok(_) => true,
-            Err(OpenError::NotAStore { .. }) if options.create => false,
+            Err(OpenError::NotAStore { .. }) if !options.existing_only && options.expected.is_empty() => false,
             Err(error) => return Err(error),
         };
         if !exists {
@@ -232,6 +258,7 @@ impl Log {
             segment_bytes: options.segment_bytes_on(block_bytes, None),
             block_bytes,
             accept_clock_jump: options.accept_clock_jump,
+            remember: options.remember,
         };
         // Asked again under the lock: another process may have made the store meanwhile.
         let created = matches!(sequencer::segment_numbers(disk, directory), Err(OpenError::NotAStore { .. }));
@@ -240,10 +267,17 @@ impl Log {
         }
         let recovered = sequencer::recover(disk, directory, Access::Write)?;
         recovered.check_writable()?;
+        for seen in &options.expected {
+            check_remembered(&recovered, seen)?.map_or(Ok(()), |fault| Err(OpenError::Damaged(fault)))?;
+        }
         core_options.segment_bytes = options.segment_bytes_on(block_bytes, Some(recovered.segment_bytes));
         let mut report = report(&recovered, recovered.epoch + 1);
         if created {
             report.opened = Opened::Created;
+        } else {
+            report.rollback = rollback(&environment, &recovered)?;
+            // What shows an accident is not written over by whoever goes on after it.
+            core_options.remember &= report.rollback.is_none() || options.accept_rollback;
         }
         let seed = open_seed(&seed, &recovered);
         let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);

@@ -8,23 +8,21 @@ use chainring_format::limits::{ORIGIN_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTE
 use super::Log;
 use crate::disk::Environment;
 use crate::error::OpenError;
+use crate::sequencer::Remembered;
 
 /// A crash costs at most one scan of the last segment; this much is read in some 50 ms.
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// Options of opening a log for appending.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     pub(super) segment_bytes: Option<u64>,
     pub(super) origin: String,
-    pub(super) create: bool,
+    pub(super) existing_only: bool,
     pub(super) accept_clock_jump: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: None, origin: String::new(), create: true, accept_clock_jump: false }
-    }
+    pub(super) expected: Vec<Remembered>,
+    pub(super) remember: bool,
+    pub(super) accept_rollback: bool,
 }
 
 impl Options {
@@ -52,7 +50,7 @@ impl Options {
     /// Whether a store is made where there is none.
     #[must_use]
     pub fn create(mut self, create: bool) -> Options {
-        self.create = create;
+        self.existing_only = !create;
         self
     }
 
@@ -60,6 +58,32 @@ impl Options {
     #[must_use]
     pub fn accept_clock_jump(mut self, accept: bool) -> Options {
         self.accept_clock_jump = accept;
+        self
+    }
+
+    /// The log must hold what was seen of it: a position, a receipt, or a position with its link. Else opening refuses and changes nothing:
+    /// `rollback-suspected` if the log ends before, `tampered` if another record stands there. May be given several times.
+    ///
+    /// Only this, or evidence that somebody else keeps, shows that a whole store was put back to an earlier state.
+    #[must_use]
+    pub fn expect_at_least(mut self, seen: impl Into<Remembered>) -> Options {
+        self.expected.push(seen.into());
+        self
+    }
+
+    /// Keeps a small file `NAME.mark` beside the store `NAME` that says how far the log was, written at open, rotation and close. When the store is put
+    /// back by accident, the mark stays, and [`OpenReport::rollback`](super::OpenReport::rollback) and verification show it. Off by default:
+    /// it is written outside of the store's directory. A convenience, not protection.
+    #[must_use]
+    pub fn remember(mut self, remember: bool) -> Options {
+        self.remember = remember;
+        self
+    }
+
+    /// The store was put back to an earlier state on purpose: the mark beside it is written anew. Until then it is left as it is.
+    #[must_use]
+    pub fn accept_rollback(mut self, accept: bool) -> Options {
+        self.accept_rollback = accept;
         self
     }
 

@@ -151,13 +151,13 @@ impl<'a> Cursor<'a> {
         Ok((trailer, end))
     }
 
-    /// Valid trailers at block ends at or behind the cursor, wherever damage lies: evidence of what was durable.
-    pub(crate) fn trailers_behind(&self) -> impl Iterator<Item = CommitTrailer> + use<'a> {
+    /// Valid trailers at block ends at or behind the cursor, with their offsets, wherever damage lies: evidence of what was durable.
+    pub(crate) fn trailers_behind(&self) -> impl Iterator<Item = (u64, CommitTrailer)> + use<'a> {
         let (seed, block, bytes) = (self.seed, self.block_bytes, self.bytes);
         let first = self.at + block;
         (first..=self.limit).step_by(block as usize).filter_map(move |end| {
             let offset = end - TRAILER_BYTES as u64;
-            CommitTrailer::parse(bytes.get(offset as usize..end as usize)?, seed, offset).ok()
+            Some((offset, CommitTrailer::parse(bytes.get(offset as usize..end as usize)?, seed, offset).ok()?))
         })
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Always: a segment's bytes below its end never change (but for erasure). Never: policy, heads, waiting.
 
-use std::io;
-
 use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
@@ -11,16 +9,18 @@ use chainring_format::frame::FrameView;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
-use crate::disk::{DiskFile, Region};
+use crate::disk::Region;
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::sync::{Arc, RwLock, read, write};
 
+mod buffer;
 pub(crate) mod cursor;
 mod image;
 mod place;
 mod prepare;
 mod tail;
 
+pub(crate) use buffer::{FileBuffer, ReadFailure};
 pub(crate) use cursor::{Bad, Commit, Cursor, Placed};
 pub(crate) use image::Image;
 pub(crate) use place::{SegmentWriter, lone_commit};
@@ -77,15 +77,31 @@ impl Segment {
 
     /// Bytes of header, commits and footer.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.bytes().len() as u64 + self.footer_bytes
+        let commits_end = match &self.source {
+            Source::Sealed(region) => region.bytes(),
+            Source::Live(image) => image.placed().len(),
+        };
+        commits_end as u64 + self.footer_bytes
     }
 
-    /// The bytes that may be read: all of a sealed segment's, what was placed of the live one's.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// Up to `count` bytes from `offset` on: of a sealed segment all there are, of the live one what was placed.
+    pub(crate) fn read(&self, offset: u64, count: u64) -> Result<&[u8], ReadError> {
         match &self.source {
-            Source::Sealed(region) => region,
-            Source::Live(image) => image.placed(),
+            Source::Sealed(region) => region.read(offset, count).map_err(|(offset, source)| ReadError::Io {
+                segment: self.name(),
+                offset,
+                source: Arc::new(source),
+            }),
+            Source::Live(image) => {
+                let bytes = image.placed().get(offset as usize..).unwrap_or_default();
+                Ok(&bytes[..bytes.len().min(count as usize)])
+            }
         }
+    }
+
+    /// What stands at an offset.
+    fn mark(&self, offset: u64) -> Result<Mark, ReadError> {
+        self.read(offset, MARK_BYTES).map(Mark::of)
     }
 
     /// Called by the writer when it places the frame at `position`.
@@ -112,16 +128,17 @@ impl Segment {
 
     /// File offset of the frame behind the one at `offset`.
     pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
-        let bytes = self.bytes();
         let mut at = offset;
+        let mut mark = self.mark(at)?;
         loop {
-            at = match Mark::of(bytes.get(at as usize..).unwrap_or_default()) {
+            at = match mark {
                 Mark::Frame(count) => at + u64::from(count),
                 Mark::Padding => align(at + TRAILER_BYTES as u64, self.block_bytes),
                 Mark::Trailer => at + TRAILER_BYTES as u64,
                 Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),
             };
-            if matches!(Mark::of(bytes.get(at as usize..).unwrap_or_default()), Mark::Frame(_)) {
+            mark = self.mark(at)?;
+            if matches!(mark, Mark::Frame(_)) {
                 return Ok(at);
             }
         }
@@ -129,7 +146,8 @@ impl Segment {
 
     /// The frame at this offset, its checksums verified.
     pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
-        let bytes = self.bytes().get(offset as usize..).unwrap_or_default();
+        let Mark::Frame(count) = self.mark(offset)? else { return Err(self.damaged(offset, position, NO_FRAME)) };
+        let bytes = self.read(offset, count.into())?;
         FrameView::parse(bytes, self.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
     }
 
@@ -137,6 +155,9 @@ impl Segment {
         ReadError::Damaged(Fault::new(FaultKind::Corrupt, self.name(), offset, violation).at_position(position))
     }
 }
+
+/// Enough to tell what stands at a place.
+const MARK_BYTES: u64 = 4;
 
 const NO_FRAME: Violation = Violation { rule: "C1", why: "no frame where the position table says" };
 
@@ -201,29 +222,6 @@ pub(crate) fn read_header(bytes: &[u8], number: u64) -> Result<SegmentHeader, Op
         return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(number), 0, violation)));
     }
     Ok(header)
-}
-
-/// Reads a whole segment file, or its first `limit` bytes, into `buffer`. A file that is shorter gives what it has.
-pub(crate) fn read_file(file: &dyn DiskFile, limit: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    loop {
-        let bytes = file.bytes()?.min(limit);
-        buffer.clear();
-        buffer.resize(usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?, 0);
-        match file.read_exact_at(buffer, 0) {
-            // A writer has sealed or closed the segment meanwhile, which gives back what was reserved: the file became shorter.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && file.bytes()? < bytes => {}
-            result => return result,
-        }
-    }
-}
-
-/// Reads a file again as [`read_file`] does; whether anything changed.
-pub(crate) fn reread_file(file: &dyn DiskFile, limit: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    let mut again = Vec::new();
-    read_file(file, limit, &mut again)?;
-    let changed = again != *buffer;
-    *buffer = again;
-    Ok(changed)
 }
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && TRAILER_BYTES.is_multiple_of(8), "frames stay 8-byte aligned");

@@ -10,7 +10,7 @@ use chainring_format::segment::SegmentHeader;
 use zerocopy::IntoBytes;
 
 use super::Segment;
-use super::image::{Image, ImageWriter};
+use super::image::ImageWriter;
 use crate::disk::DiskFile;
 use crate::sync::Arc;
 
@@ -29,14 +29,19 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Continues a segment whose first bytes, up to a commit's end, are `existing`.
-    pub(crate) fn new(file: Arc<dyn DiskFile>, header: SegmentHeader, existing: &[u8], offsets: Vec<u32>) -> io::Result<SegmentWriter> {
-        let mut image = Image::create(header.segment_bytes.get() as usize)?;
+    /// Continues a segment whose first bytes, up to a commit's end, are `existing`, in an empty image of the segment's size.
+    pub(crate) fn new(
+        file: Arc<dyn DiskFile>,
+        header: SegmentHeader,
+        mut image: ImageWriter,
+        existing: &[u8],
+        offsets: Vec<u32>,
+    ) -> SegmentWriter {
         image.place(existing.len(), |room| room.copy_from_slice(existing));
         let end = existing.len() as u64;
         assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");
         let segment = Arc::new(Segment::live(&header, Arc::clone(image.image()), offsets));
-        Ok(SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, written_end: end })
+        SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, written_end: end }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {

@@ -4,11 +4,12 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::FrameHeader;
 use chainring_format::limits::SECTOR_BYTES;
-use chainring_format::segment::SegmentHeader;
+use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::{Mark, align, footer};
 use zerocopy::FromBytes;
 
 use super::cursor::{Bad, Cursor};
+use crate::error::Watermark;
 
 /// The verdict on the tail of the last segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,16 @@ pub(crate) enum Tail {
 
 /// Judges what stands at the cursor, where [`Cursor::next_commit`] gave `bad`.
 ///
-/// `bytes` is the whole file, `next_position` that behind the last valid commit, `watermark` the highest one found in valid evidence so far.
-pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, bad: Bad, next_position: u64, watermark: u64) -> Tail {
+/// `bytes` is the whole file, `next_position` that behind the last valid commit, `watermark` the highest one found in valid evidence so far;
+/// trailers in the tail may raise it.
+pub(crate) fn judge(
+    bytes: &[u8],
+    header: &SegmentHeader,
+    cursor: &Cursor<'_>,
+    bad: Bad,
+    next_position: u64,
+    watermark: &mut Watermark,
+) -> Tail {
     let end = cursor.offset();
     let tail = bytes.get(end as usize..).unwrap_or_default();
     let used = used_bytes(tail);
@@ -39,14 +48,18 @@ pub(crate) fn judge(bytes: &[u8], header: &SegmentHeader, cursor: &Cursor<'_>, b
     {
         return Tail::Footer(footer.footer_bytes.get());
     }
-    let watermark = cursor.trailers_behind().map(|trailer| trailer.watermark.get()).fold(watermark, u64::max);
-    if watermark > next_position {
+    let name = file_name(header.number.get());
+    cursor.trailers_behind().for_each(|(offset, trailer)| watermark.raise(trailer.watermark.get(), &name, offset));
+    if watermark.position > next_position {
         return Tail::Damaged(bad);
     }
     // Everything before the bad structure holds, zero bytes in bodies included; it may reach farther than what was written of it.
     let block = u64::from(header.block_bytes.get());
     let region_start = bad.place / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
-    let claimed_end = claimed_end(bytes, bad.place).min(header.segment_bytes.get());
+    let claimed_end = match footer::stated_bytes(bytes.get(bad.place as usize..).unwrap_or_default(), end) {
+        Some(footer_bytes) if bad.place == end => end + footer_bytes,
+        _ => claimed_end(bytes, bad.place).min(header.segment_bytes.get()),
+    };
     let region_end = align((end + used as u64).max(claimed_end), block);
     let region = &bytes[(region_start as usize).min(bytes.len())..(region_end as usize).min(bytes.len())];
     let zero_sector = region.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));

@@ -16,7 +16,7 @@ use super::core::{Core, CoreOptions, segment_salt};
 use super::recover::{LastSegment, Recovered};
 use crate::disk::{DirectoryLock, Environment};
 use crate::error::OpenError;
-use crate::segment::{NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
+use crate::segment::{Image, NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
 use crate::sync::Arc;
 
 /// The first commit of every store: the genesis record. Returns the bytes behind the header block, built in a throw-away segment image.
@@ -111,7 +111,8 @@ pub(crate) fn begin(
     let writer = if (created || recovered.closed) && same_blocks {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
-        let writer = continue_segment(&recovered.last, existing.bytes())?;
+        let existing = existing.read(0, recovered.last.end).expect("the last segment is held in memory");
+        let writer = continue_segment(&recovered.last, existing)?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
@@ -137,7 +138,9 @@ pub(crate) fn begin(
         is_closed: recovered.closed,
         lock: Some(lock),
     };
-    Ok((core, Shared::new(recovered.catalog, recovered.directory, recovered.next_position)))
+    let shared = Shared::new(recovered.catalog, recovered.directory, recovered.next_position);
+    core.leave_mark(&shared);
+    Ok((core, shared))
 }
 
 /// Goes on where the last segment ends: nothing follows its closing commit.
@@ -145,9 +148,10 @@ pub(crate) fn begin(
 /// fallocate(segment); fsync(segment)
 fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
     let resume = || {
+        let image = Image::create(last.header.segment_bytes.get() as usize)?;
         last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
-        SegmentWriter::new(Arc::clone(&last.file), last.header, existing, last.offsets.clone())
+        Ok(SegmentWriter::new(Arc::clone(&last.file), last.header, image, existing, last.offsets.clone()))
     };
     resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
 }
@@ -188,9 +192,10 @@ fn next_segment(
     .header();
     // The predecessor was synced before it was read (`recover`), so what the new header calls its end is on stable storage.
     let begin = || {
+        let image = Image::create(options.segment_bytes as usize)?;
         let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
         let (file, bytes) = reserved.publish(&*environment.disk, &header, &[])?;
-        SegmentWriter::new(file, header, &bytes, Vec::new())
+        Ok(SegmentWriter::new(file, header, image, &bytes, Vec::new()))
     };
     let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
     // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.

@@ -16,12 +16,13 @@ use zerocopy::FromZeros;
 
 use super::decide::decide;
 use super::heads::{Buckets, StreamHead};
+use super::remember::{Mark, Remembered};
 use super::request::{Answer, EventReceipt, PreparedEvent, PreparedRequest, Receipt};
 use super::{Answers, Shared, Submission, UNSYNCED_NS_MAX};
 use crate::condition::Durability;
 use crate::disk::{DirectoryLock, Environment};
 use crate::error::{AppendError, Poison};
-use crate::segment::{NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
+use crate::segment::{Image, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
 use crate::sync::{Arc, OnceLock, Ordering, write};
 
 /// A jump of the clock beyond this is not believed without being told to.
@@ -33,6 +34,8 @@ pub(crate) struct CoreOptions {
     pub segment_bytes: u64,
     pub block_bytes: u32,
     pub accept_clock_jump: bool,
+    /// Keep a mark beside the store.
+    pub remember: bool,
 }
 
 /// State of the one writer.
@@ -74,10 +77,17 @@ struct Group<'a> {
 
 /// Why a rotation did not happen.
 enum RotateError {
-    /// There is no room; nothing was changed.
-    NoSpace(io::Error),
+    /// What the next segment needs is not to be had now; nothing was changed.
+    Refused(io::Error),
     /// Final.
     Fatal(&'static str, io::Error),
+}
+
+fn refused(error: io::Error) -> AppendError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => AppendError::NoSpace(Arc::new(error)),
+        _ => AppendError::NoSegment(Arc::new(error)),
+    }
 }
 
 impl Core {
@@ -128,7 +138,7 @@ impl Core {
             }
             match self.rotate(frames_bytes, group.shared) {
                 Ok(()) => {}
-                Err(RotateError::NoSpace(error)) => return Answer::Failed(AppendError::NoSpace(Arc::new(error))),
+                Err(RotateError::Refused(error)) => return Answer::Failed(refused(error)),
                 Err(RotateError::Fatal(doing, error)) => return Answer::Failed(AppendError::Poisoned(group.fail(doing, error))),
             }
         }
@@ -280,10 +290,9 @@ impl Core {
         // Header, the commit, and the block that `has_room` keeps for the closing commit.
         let needed = 2 * block + align(frames_bytes + TRAILER_BYTES as u64, block);
         let segment_bytes = self.options.segment_bytes.max(needed);
-        let reserved = Reserved::new(&*disk, number, segment_bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => RotateError::NoSpace(error),
-            _ => RotateError::Fatal("reserving a segment", error),
-        })?;
+        // Whatever may be lacking, memory, files or space, shows here, where nothing was promised or changed yet.
+        let image = Image::create(segment_bytes as usize).map_err(RotateError::Refused)?;
+        let reserved = Reserved::new(&*disk, number, segment_bytes).map_err(RotateError::Refused)?;
 
         let end = self.writer.end();
         let footer = self.footer();
@@ -315,7 +324,7 @@ impl Core {
         let header = next.header();
         let begin = || {
             let (file, bytes) = reserved.publish(&*disk, &header, &[])?;
-            SegmentWriter::new(file, header, &bytes, Vec::new())
+            Ok(SegmentWriter::new(file, header, image, &bytes, Vec::new()))
         };
         let writer = begin().map_err(|error| RotateError::Fatal("beginning a segment", error))?;
 
@@ -327,7 +336,17 @@ impl Core {
         }
         catalog.push(Arc::clone(self.writer.segment()));
         *write(&shared.catalog) = Arc::new(catalog);
+        self.leave_mark(shared);
         Ok(())
+    }
+
+    /// Leaves the mark beside the store, saying what is durable now.
+    pub(super) fn leave_mark(&self, shared: &Shared) {
+        let Some(position) = self.watermark.checked_sub(1).filter(|_| self.options.remember) else { return };
+        if let Ok(frame) = shared.catalog().frame(position) {
+            let seen = Remembered { position: Position(position), link: Some(frame.link()) };
+            Mark { log_id: self.log_id, seen }.leave(&*self.environment.disk);
+        }
     }
 
     fn footer(&self) -> Vec<u8> {
@@ -344,13 +363,14 @@ impl Core {
     /// Writes the closing commit, which carries the watermark of everything, and cuts off the space that was reserved and not used.
     ///
     /// write(closing commit); fdatasync; ftruncate(end); fsync
-    pub(super) fn close(&mut self, poison: &OnceLock<Arc<Poison>>) -> Result<(), AppendError> {
+    pub(super) fn close(&mut self, shared: &Shared, poison: &OnceLock<Arc<Poison>>) -> Result<(), AppendError> {
         if self.is_closed || poison.get().is_some() {
             return Ok(());
         }
         assert!(self.links.is_empty() && self.watermark == self.next_position, "what is closed is durable");
         self.place_trailer(FLAG_CLOSED);
         let end = self.writer.end();
+        self.leave_mark(shared);
         let result = self.writer.write().and_then(|()| self.writer.sync()).and_then(|()| {
             self.writer.file().set_bytes(end)?;
             self.writer.file().sync_all()

@@ -20,12 +20,15 @@ mod core;
 mod decide;
 mod heads;
 mod recover;
+mod remember;
 mod request;
 
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use begin::{begin, create};
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
 pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
+pub(crate) use remember::Mark;
+pub use remember::Remembered;
 pub(crate) use request::{Answer, PreparedEvent, PreparedRequest, Target};
 pub use request::{EventReceipt, Receipt};
 
@@ -241,7 +244,7 @@ impl Sequencer {
         // What slipped into the ring between the flag and the lock is answered, not left behind.
         let late = self.ring.drain();
         let answers = Answers(late.into_iter().map(|submission| (submission, Answer::Failed(AppendError::Closed))).collect());
-        let closed = synced.and_then(|()| core.close(&self.poison));
+        let closed = synced.and_then(|()| core.close(&self.shared, &self.poison));
         core.unlock();
         drop(core);
         answers.deliver();

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::genesis_origin;
 use chainring_format::hash::Hash;
 use chainring_format::limits::BLOCK_BYTES_MAX;
@@ -13,9 +14,9 @@ use chainring_format::{Link, Violation};
 use super::heads::{Buckets, Directory};
 use super::name_rest;
 use crate::disk::{Access, Disk, DiskFile, Region};
-use crate::error::{Fault, FaultKind, OpenError};
+use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::segment::{
-    Bad, Catalog, Commit, Cursor, SHORTENED, Segment, Tail, judge, offset_entry, read_file, read_header, reread_file, reserved_bytes,
+    Bad, Catalog, Commit, Cursor, FileBuffer, SHORTENED, Segment, Tail, judge, offset_entry, read_header, reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -31,8 +32,8 @@ pub(crate) struct Recovered {
     pub commit_digest: Hash,
     pub time_ns: u64,
     pub epoch: u64,
-    /// Highest watermark found in valid evidence.
-    pub watermark: u64,
+    /// Highest watermark found, and what says so.
+    pub watermark: Watermark,
     /// Segment size the store was made with: that of its first segment; later ones may be larger for one large batch.
     pub segment_bytes: u64,
     /// The last commit says that the log was closed, and nothing follows it.
@@ -98,8 +99,8 @@ pub(crate) fn segment_numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u
 pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
     let name = file_name(number);
     let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
-    let mut bytes = Vec::new();
-    read_file(&*file, BLOCK_BYTES_MAX.into(), &mut bytes).map_err(OpenError::io(format!("reading {name}")))?;
+    let mut bytes = FileBuffer::default();
+    bytes.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
     let header = read_header(&bytes, number)?;
     Ok((file, header))
 }
@@ -108,7 +109,7 @@ pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Resu
 pub(crate) fn recover(disk: &dyn Disk, directory: &Path, access: Access) -> Result<Recovered, OpenError> {
     let numbers = segment_numbers(disk, directory)?;
     let mut scan = Scan::new();
-    let mut buffer = Vec::new();
+    let mut buffer = FileBuffer::default();
     let mut opened = open_segment(disk, numbers[0], if numbers.len() == 1 { access } else { Access::Read })?;
     for (index, &number) in numbers.iter().enumerate() {
         let (file, header) = opened;
@@ -136,7 +137,7 @@ struct Scan {
     commit_digest: Hash,
     time_ns: u64,
     epoch: u64,
-    watermark: u64,
+    watermark: Watermark,
     segment_bytes: u64,
     /// The last trailer's watermark; trailers never state less.
     stated_watermark: u64,
@@ -157,7 +158,7 @@ impl Scan {
             commit_digest: [0; 32],
             time_ns: 0,
             epoch: 0,
-            watermark: 0,
+            watermark: Watermark { position: 0, segment: file_name(1), offset: 0 },
             segment_bytes: 0,
             stated_watermark: 0,
             closed: false,
@@ -184,7 +185,7 @@ impl Scan {
         self.epoch = header.epoch.get();
         self.log_id = Some(Link(header.log_id));
         // Rotation is a barrier: what lies before this segment was durable before it existed.
-        self.watermark = self.watermark.max(header.first_position.get());
+        self.watermark.raise(header.first_position.get(), &file_name(header.number.get()), 0);
         Ok(())
     }
 
@@ -195,7 +196,7 @@ impl Scan {
         file: &dyn DiskFile,
         header: &SegmentHeader,
         successor: &SegmentHeader,
-        buffer: &mut Vec<u8>,
+        buffer: &mut FileBuffer,
     ) -> Result<(), OpenError> {
         let name = file_name(number);
         let end = successor.prev_end_offset.get();
@@ -204,11 +205,14 @@ impl Scan {
         if named.is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
             return Err(OpenError::Damaged(Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)));
         }
-        read_file(file, end, buffer).map_err(OpenError::io(format!("reading {name}")))?;
+        buffer.read(file, end).map_err(|failure| failure.of(&name))?;
         let mut cursor = Cursor::new(buffer, header);
         let mut offsets = Vec::new();
         while cursor.offset() < end {
-            let commit = cursor.next_commit().map_err(|bad| self.damaged(&name, bad))?;
+            let commit = cursor.next_commit().map_err(|bad| {
+                self.watermark.raise(successor.first_position.get(), &file_name(successor.number.get()), 0);
+                self.damaged(&name, bad)
+            })?;
             self.take_in(&name, header, &commit, &mut offsets)?;
         }
         let region = file.region(end as usize).map_err(OpenError::io(format!("mapping {name}")))?;
@@ -223,14 +227,14 @@ impl Scan {
         file: Arc<dyn DiskFile>,
         header: SegmentHeader,
         access: Access,
-        mut buffer: Vec<u8>,
+        mut buffer: FileBuffer,
     ) -> Result<Recovered, OpenError> {
         let name = file_name(header.number.get());
         if access == Access::Write {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
         let limit = reserved_bytes(header.segment_bytes.get());
-        read_file(&*file, limit, &mut buffer).map_err(OpenError::io(format!("reading {name}")))?;
+        buffer.read(&*file, limit).map_err(|failure| failure.of(&name))?;
         let mut offsets = Vec::new();
         let (mut end, mut tries) = (u64::from(header.block_bytes.get()), 0);
         let (tail, bad) = loop {
@@ -242,10 +246,10 @@ impl Scan {
                 }
             };
             end = cursor.offset();
-            let tail = judge(&buffer, &header, &cursor, bad, self.next_position, self.watermark);
+            let tail = judge(&buffer, &header, &cursor, bad, self.next_position, &mut self.watermark);
             // A reader may have looked while a writer was in the middle of a commit: what still changes is not judged yet.
             let is_final = access == Access::Write || matches!(tail, Tail::Empty | Tail::Footer(_)) || tries == LIVE_TRIES_MAX;
-            if is_final || !reread_file(&*file, limit, &mut buffer).map_err(OpenError::io(format!("reading {name}")))? {
+            if is_final || !buffer.read_again(&*file, limit).map_err(|failure| failure.of(&name))? {
                 break (tail, bad);
             }
             tries += 1;
@@ -259,9 +263,8 @@ impl Scan {
         };
         let footer_bytes = if let Tail::Footer(footer_bytes) = tail { footer_bytes } else { 0 };
         // Held in memory, not mapped: a writer may be at work on this file.
-        buffer.truncate(end as usize);
-        buffer.shrink_to_fit();
-        self.catalog.push(Arc::new(Segment::sealed(&header, Region::Memory(buffer), footer_bytes, offsets.clone())));
+        let region = Region::memory(buffer[..end as usize].to_vec());
+        self.catalog.push(Arc::new(Segment::sealed(&header, region, footer_bytes, offsets.clone())));
         Ok(Recovered {
             catalog: self.catalog,
             directory: self.directory,
@@ -313,13 +316,16 @@ impl Scan {
         self.commit_digest = trailer.digest;
         self.epoch = trailer.epoch.get();
         self.stated_watermark = trailer.watermark.get();
-        self.watermark = self.watermark.max(self.stated_watermark);
+        self.watermark.raise(self.stated_watermark, name, commit.end - TRAILER_BYTES as u64);
         self.closed = trailer.closed();
         Ok(())
     }
 
     fn damaged(&self, name: &str, bad: Bad) -> OpenError {
-        let fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
+        let mut fault = Fault::new(FaultKind::Corrupt, name.to_owned(), bad.offset, bad.violation);
+        if self.watermark.position > self.next_position {
+            fault.why = format!("{}; {}", fault.why, self.watermark);
+        }
         OpenError::Damaged(if bad.in_frame { fault.at_position(self.next_position + bad.frames_before) } else { fault })
     }
 }

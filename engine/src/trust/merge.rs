@@ -55,6 +55,11 @@ impl Merge {
         self.next_position
     }
 
+    /// Offset in the last segment where its commits end.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
     pub(super) fn take_in(&mut self, found: &SegmentFindings) -> Result<(), Fault> {
         let name = file_name(found.header.number.get());

@@ -10,7 +10,7 @@ use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
-use crate::error::FaultKind;
+use crate::error::{FaultKind, Watermark};
 use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, judge, offset_entry};
 
 /// Something wrong at a place of the segment.
@@ -179,8 +179,9 @@ impl<'a> Walk<'a> {
             let finding = if is_short { self.shortened() } else { corrupt };
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
-        let watermark = self.found.watermark.max(self.found.header.first_position.get());
-        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, watermark) {
+        let position = self.found.watermark.max(self.found.header.first_position.get());
+        let mut watermark = Watermark { position, segment: String::new(), offset: 0 };
+        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut watermark) {
             Tail::Empty | Tail::Footer(_) if lacks_genesis => {
                 Some(Finding { violation: Violation { rule: "F7", why: "the first segment has no genesis record" }, ..corrupt })
             }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use chainring_format::segment::{SegmentHeader, file_name};
-use chainring_format::{Position, Violation};
+use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{SHORTENED, read_file, reread_file, reserved_bytes};
-use crate::sequencer::{open_segment, segment_numbers};
+use crate::segment::{Cursor, FileBuffer, ReadFailure, SHORTENED, reserved_bytes};
+use crate::sequencer::{Mark, Remembered, open_segment, segment_numbers};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// How often the end of a store that is being written is looked at again before it is taken as it is.
@@ -25,6 +25,8 @@ pub struct VerifyOptions<'a> {
     pub threads: usize,
     /// Called now and then with the bytes done and the bytes in all.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+    /// What was seen of this log before: it must still hold it (FORMAT.md R4). The mark beside the store is asked in any case.
+    pub expected: Vec<Remembered>,
 }
 
 impl std::fmt::Debug for VerifyOptions<'_> {
@@ -102,7 +104,10 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     }
     let (merge, fault) = run(&segments, outlying.is_none(), options)?;
     let records = merge.records();
-    let fault = fault.or(outlying);
+    let mut fault = fault.or(outlying);
+    if fault.is_none() {
+        fault = check_remembered(disk, &segments, &merge, &options.expected)?;
+    }
     Ok(VerifyReport {
         records,
         events: records.saturating_sub(1),
@@ -110,6 +115,39 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
         verified_to: records.checked_sub(1).map(Position),
         fault,
     })
+}
+
+/// Rule R4, in a store in which everything holds.
+fn check_remembered(disk: &dyn Disk, segments: &[Opened], merge: &Merge, expected: &[Remembered]) -> Result<Option<Fault>, OpenError> {
+    let Some((_, last)) = segments.last() else { return Ok(None) };
+    let mark = Mark::find(disk, Link(last.log_id)).map(|mark| mark.seen);
+    for seen in expected.iter().copied().chain(mark) {
+        let found = if seen.position.0 < merge.records() { Some(link_at(segments, seen.position.0)?) } else { None };
+        if let Some(fault) = seen.fault(merge.records(), found, &file_name(last.number.get()), merge.end()) {
+            return Ok(Some(fault));
+        }
+    }
+    Ok(None)
+}
+
+/// Link of the record at a position that was just verified.
+fn link_at(segments: &[Opened], position: u64) -> Result<Link, OpenError> {
+    let index = segments.partition_point(|(_, header)| header.first_position.get() <= position) - 1;
+    let (file, header) = &segments[index];
+    let name = file_name(header.number.get());
+    let mut buffer = FileBuffer::default();
+    buffer.read(&**file, reserved_bytes(header.segment_bytes.get())).map_err(|failure| failure.of(&name))?;
+    let mut cursor = Cursor::new(&buffer, header);
+    loop {
+        // The segment held a moment ago; if it does not now, somebody is changing it.
+        let commit = cursor
+            .next_commit()
+            .map_err(|bad| OpenError::Damaged(Fault::new(FaultKind::Corrupt, name.clone(), bad.offset, bad.violation)))?;
+        let first = commit.trailer.first_position.get();
+        if let Some(placed) = position.checked_sub(first).and_then(|ahead| commit.frames.get(ahead as usize)) {
+            return Ok(placed.frame.link());
+        }
+    }
 }
 
 /// Rule S1 for a segment that was cut off inside its header, while its successor is there and vouches for more.
@@ -133,7 +171,7 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
             let sender = sender.clone();
             let (next, stop, done) = (&next, &stop, &done);
             scope.spawn(move || {
-                let mut buffer = Vec::new();
+                let mut buffer = FileBuffer::default();
                 // Relaxed: the counter hands out work and the flag saves some; nothing is published through them.
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -187,18 +225,18 @@ fn examine_file(
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
     is_last: bool,
-    buffer: &mut Vec<u8>,
+    buffer: &mut FileBuffer,
 ) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
-    let io = || OpenError::io(format!("reading {name}"));
+    let failed = |failure: ReadFailure| failure.of(&name);
     let named_end = successor.map(|successor| (successor.prev_end_offset.get(), successor.prev_footer_bytes.get()));
     let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
-    read_file(file, named_bytes.unwrap_or(limit).min(limit), buffer).map_err(io())?;
+    buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
     let mut found = examine(buffer, *header, named_end);
     // A writer may have been in the middle of a commit: what still changes is not judged yet.
     let mut tries = 0;
-    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && reread_file(file, limit, buffer).map_err(io())? {
+    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && buffer.read_again(file, limit).map_err(failed)? {
         found = examine(buffer, *header, named_end);
         tries += 1;
     }

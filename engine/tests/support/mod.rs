@@ -18,7 +18,7 @@ pub(crate) fn read(environment: &Environment) -> Result<Store, OpenError> {
 }
 
 pub(crate) fn check(environment: &Environment) -> VerifyReport {
-    verify_in(environment, Path::new("simulated"), &VerifyOptions { threads: 1, progress: None }).unwrap()
+    verify_in(environment, Path::new("simulated"), &VerifyOptions { threads: 1, ..VerifyOptions::default() }).unwrap()
 }
 
 pub(crate) fn names_of_segments(disk: &SimDisk) -> Vec<String> {

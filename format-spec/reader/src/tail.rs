@@ -88,18 +88,34 @@ struct Evidence {
     has_hole: bool,
 }
 
-/// Where the commit of the bad structure ends at the earliest: behind what the structure says of itself there is a trailer.
-fn claimed_end(window: &mut Window, layout: &Layout, bad: u64) -> Result<u64, Error> {
+/// Where the bad structure ends by what it says of itself: a frame and everything unknown with a trailer behind it, a footer by itself.
+fn claimed_end(window: &mut Window, layout: &Layout, end: u64, bad: u64) -> Result<u64, Error> {
+    if bad == end
+        && let Some(footer_bytes) = window.get(bad, FOOTER_HEADER_BYTES as usize)?.and_then(|bytes| stated_footer_bytes(bytes, end))
+    {
+        return Ok(end + footer_bytes);
+    }
     let header = window.get(bad, FRAME_HEADER_BYTES)?.map(FrameHeader::parse);
     let frame_bytes = header.filter(|header| header.check_lengths().is_ok()).map_or(0, |header| header.frame_bytes);
     Ok((bad + u64::from(frame_bytes) + TRAILER_BYTES).min(layout.segment_bytes))
+}
+
+/// Length of a footer whose header's lengths agree with each other and with its place.
+fn stated_footer_bytes(header: &[u8], offset: u64) -> Option<u64> {
+    let (footer_bytes, end_offset) = (u64_at(header, 8), u64_at(header, 16));
+    let (head_count, offset_count) = (u64::from(u32_at(header, 32)), u64::from(u32_at(header, 40)));
+    let agrees = u32_at(header, 0) == FOOTER_MAGIC
+        && head_count <= 4097
+        && footer_bytes == align_up(FOOTER_HEADER_BYTES + 56 * head_count + 4 * offset_count, 8) + 16
+        && end_offset == offset;
+    agrees.then_some(footer_bytes)
 }
 
 /// Reads the tail once. A zero sector only lies in the region if bytes follow it, so holes count when the next byte that is not zero is seen.
 fn read_tail(window: &mut Window, layout: &Layout, end: u64, bad: u64) -> Result<Evidence, Error> {
     // Nothing of this segment can stand behind its largest end and a footer there.
     let stop = window.file_bytes().min(layout.segment_bytes + footer_bytes_max(layout.segment_bytes));
-    let claimed_end = claimed_end(window, layout, bad)?;
+    let claimed_end = claimed_end(window, layout, end, bad)?;
     let mut evidence = Evidence { is_empty: true, watermark: 0, has_hole: false };
     let (mut zero_sector_seen, mut written_end) = (false, end);
     let mut here = end;

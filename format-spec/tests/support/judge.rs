@@ -179,7 +179,10 @@ fn is_torn(files: &Files, segment: &Segment<'_>, state: &State, end: u64, bad: u
     }
     let used = segment.file.iter().rposition(|&b| b != 0).map_or(0, |last| last as u64 + 1);
     let frame = FrameHeader::ref_from_prefix(&segment.file[bad as usize..]).ok().and_then(|(header, _)| header.stated_bytes());
-    let claimed = (bad + u64::from(frame.unwrap_or(0)) + TRAILER_BYTES as u64).min(segment.header.segment_bytes.get());
+    let claimed = match footer::stated_bytes(&segment.file[bad as usize..], end) {
+        Some(footer_bytes) if bad == end => end + footer_bytes,
+        _ => (bad + u64::from(frame.unwrap_or(0)) + TRAILER_BYTES as u64).min(segment.header.segment_bytes.get()),
+    };
     let region_end = align(used.max(claimed), segment.block()) as usize;
     let region = &segment.file[bad as usize / SECTOR_BYTES * SECTOR_BYTES..region_end.min(segment.file.len())];
     let zero_sector = region.chunks(SECTOR_BYTES).any(|sector| sector.iter().all(|&b| b == 0));

@@ -6,7 +6,7 @@ use chainring::VerifyOptions;
 use serde_json::{Value, json};
 
 use crate::output::Failure;
-use crate::verdict::{self, Verdict, by_reader};
+use crate::verdict::{self, Verdict};
 
 /// A verifier of whole stores.
 type Verifier = fn(&Path) -> Result<Verdict, Failure>;
@@ -36,6 +36,10 @@ fn facts(verdict: &Verdict) -> impl PartialEq {
 
 fn by_engine(store: &Path) -> Result<Verdict, Failure> {
     verdict::by_engine(store, &VerifyOptions::default())
+}
+
+fn by_reader(store: &Path) -> Result<Verdict, Failure> {
+    verdict::by_reader(store, &[])
 }
 
 /// Who is asked, in words.

@@ -12,11 +12,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use chainring::Log;
+use chainring::{Log, Options};
 use serde_json::json;
 
 use crate::cli::{Gate, Import};
-use crate::output::{Answer, BAD, Failure, GOOD, Out, counted, grouped, progress};
+use crate::output::{Answer, BAD, Failure, GOOD, Out, complain, counted, grouped, progress};
 use pipeline::{Acks, Importer};
 use source::{Feed, Source, Stop};
 use tally::Tally;
@@ -25,7 +25,7 @@ use tally::Tally;
 pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
     let started = Instant::now();
     let source = source::open(&import.files, import.gate == Gate::None)?;
-    let log = Log::open(path)?;
+    let log = open(path, import)?;
     let acks = import.ack.then_some(Acks { to: &mut *out });
     let mut importer = Importer::new(&log, import.gate, acks);
     let stop = feed(&source, &mut importer).err();
@@ -45,6 +45,17 @@ pub(crate) fn run(path: &Path, import: &Import, out: &mut Out) -> Answer {
     }
     closed?;
     Ok(tally.refused == 0)
+}
+
+/// The log, with the mark beside it kept; says so if that mark speaks of more than the log holds.
+fn open(path: &Path, import: &Import) -> Result<Log, Failure> {
+    let options = Options::new().remember(true).accept_rollback(import.accept_rollback);
+    let options = import.expect_at_least.iter().fold(options, |options, seen| options.expect_at_least(*seen));
+    let log = options.open(path)?;
+    if let Some(fault) = log.report().rollback.as_ref().filter(|_| !import.accept_rollback) {
+        complain(&format!("warning: {fault}; if that was on purpose, say --accept-rollback"));
+    }
+    Ok(log)
 }
 
 /// Takes units as they come until the input ends or one stops the import. Every answer is in when this returns.

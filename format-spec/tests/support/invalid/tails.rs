@@ -21,6 +21,18 @@ fn in_flight(name: &str) -> Store {
     store
 }
 
+/// A sealed segment whose footer has twenty heads or so.
+fn sealed_with_many_heads(name: &str) -> Store {
+    let mut store = Store::new(name, 512);
+    for number in 0..20 {
+        store.event(&event(&format!("order-{number}"), "placed"));
+    }
+    store.commit();
+    store.commit();
+    store.seal();
+    store
+}
+
 /// A store cut at the start of commit `index`, which is torn.
 fn cut(store: &Store, index: usize, why: &str) -> Case {
     let commit = store.commits[index];
@@ -58,6 +70,13 @@ fn torn() -> Vec<Case> {
     let mut footer = sealed("R-footer-half-written");
     let end = footer.segments[0].end;
     footer.last().bytes.truncate(end + 200);
+
+    let mut footer_block = sealed_with_many_heads("R-footer-first-block-written");
+    let footer_start = footer_block.segments[0].end;
+    let footer_end = footer_block.segments[0].bytes.len();
+    assert!(footer_end > footer_start + 1024, "the footer reaches into a third block");
+    footer_block.last().bytes[footer_start + 512..].fill(0);
+    footer_block.last().bytes.resize(footer_end.next_multiple_of(512) + 512, 0);
     vec![
         torn("R-zero-sector", "the second sector of the last commit was never written", |store, start| zero(store, start + 512, 512)),
         torn("R-zero-sector-first", "the first sector of the last commit was never written", |store, start| zero(store, start, 512)),
@@ -78,6 +97,14 @@ fn torn() -> Vec<Case> {
         cut(&ghost, 2, "a commit that was never written, and a whole one behind it that saw nothing durable beyond"),
         cut(&first, 2, "the first commit of a new segment: its header vouches only for what came before"),
         Case::at(&footer, 2, (0, end), "torn", "R", "a footer that was not written to its end"),
+        Case::at(
+            &footer_block,
+            21,
+            (0, footer_start),
+            "torn",
+            "R",
+            "a footer of which only the first block was written, and space was reserved behind it",
+        ),
     ]
 }
 

@@ -1,0 +1,193 @@
+//! Bytes of a file that nobody writes any more, read in place.
+//!
+//! A mapping turns a bad sector, or a file that somebody cut, into a signal that kills the process. So a range is *probed* before it is handed out:
+//! the system is asked to bring its pages in and to say whether it could. Pages that are in stay readable while the system keeps them, so
+//! a range that was probed a moment ago is not probed again.
+//! What this cannot survive: a page that is thrown out under memory pressure, on a device that has failed, in the moment between probe and use.
+//! Absent on purpose: checksums, retries.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, Mmap};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+/// What is probed at once. One call of the system takes about a microsecond for it, summing it up four.
+const PROBE_BYTES: usize = 64 << 10;
+/// How long a probe counts.
+const PROBE_MS_MAX: u64 = 100;
+
+/// Says whether bytes of a region can be read, as the device would. For simulated disks.
+pub trait Probe: Send + Sync + Debug {
+    /// Asked before bytes of this range of the file are handed out.
+    ///
+    /// # Errors
+    /// Any error of the device.
+    fn probe(&self, range: Range<usize>) -> io::Result<()>;
+}
+
+/// Bytes of a file that do not change any more.
+#[derive(Debug)]
+pub struct Region {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Mapped(Mapped),
+    Memory(Vec<u8>),
+    Probed(Vec<u8>, Arc<dyn Probe>),
+}
+
+impl Region {
+    /// Bytes held in memory.
+    #[must_use]
+    pub fn memory(bytes: Vec<u8>) -> Region {
+        Region { source: Source::Memory(bytes) }
+    }
+
+    /// Bytes held in memory whose reading fails when `probe` says so.
+    #[must_use]
+    pub fn probed(bytes: Vec<u8>, probe: Arc<dyn Probe>) -> Region {
+        Region { source: Source::Probed(bytes, probe) }
+    }
+
+    /// A mapping of the file at `path`, from its first byte.
+    pub(super) fn mapped(map: Mmap, path: PathBuf) -> Region {
+        let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(0)).collect();
+        Region { source: Source::Mapped(Mapped { map, path, probed }) }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.all().len()
+    }
+
+    fn all(&self) -> &[u8] {
+        match &self.source {
+            Source::Mapped(mapped) => &mapped.map,
+            Source::Memory(bytes) | Source::Probed(bytes, _) => bytes,
+        }
+    }
+
+    /// Up to `count` bytes from `offset` on; fewer where the region ends, none behind it.
+    ///
+    /// # Errors
+    /// The offset of the first byte that could not be read, and what the device says.
+    pub fn read(&self, offset: u64, count: u64) -> Result<&[u8], (u64, io::Error)> {
+        let length = self.all().len();
+        let start = usize::try_from(offset).unwrap_or(length).min(length);
+        let end = start + usize::try_from(count).unwrap_or(length).min(length - start);
+        match &self.source {
+            Source::Mapped(mapped) => mapped.probe(start..end)?,
+            Source::Memory(_) => {}
+            Source::Probed(_, probe) => probe.probe(start..end).map_err(|error| (start as u64, error))?,
+        }
+        Ok(&self.all()[start..end])
+    }
+}
+
+#[derive(Debug)]
+struct Mapped {
+    map: Mmap,
+    /// Not the file itself: a store can have more segments than a process may have files open.
+    path: PathBuf,
+    /// When each part was last probed, in milliseconds of a clock that never steps; 0 = never. Relaxed: it only saves calls.
+    probed: Box<[AtomicU64]>,
+}
+
+impl Mapped {
+    fn probe(&self, range: Range<usize>) -> Result<(), (u64, io::Error)> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let now_ms = now_ms();
+        for part in range.start / PROBE_BYTES..=(range.end - 1) / PROBE_BYTES {
+            let probed = &self.probed[part];
+            if now_ms.saturating_sub(probed.load(Ordering::Relaxed)) > PROBE_MS_MAX {
+                self.probe_part(part * PROBE_BYTES)?;
+                probed.store(now_ms, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// madvise(part, MADV_POPULATE_READ); where that is refused, pread(part) says why
+    fn probe_part(&self, start: usize) -> Result<(), (u64, io::Error)> {
+        let count = PROBE_BYTES.min(self.map.len() - start);
+        let populate = || self.map.advise_range(Advice::PopulateRead, start, count);
+        let Err(refused) = populate() else { return Ok(()) };
+        read_through(&self.path, start as u64, count)?;
+        // The kernel is older than this advice (5.14): reading has brought the pages in.
+        if refused.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
+            return Ok(());
+        }
+        populate().map_err(|error| (start as u64, error))
+    }
+}
+
+/// Reads bytes only to see whether that can be done; where not, says at which byte and why.
+fn read_through(path: &Path, start: u64, count: usize) -> Result<(), (u64, io::Error)> {
+    let file = File::open(path).map_err(|error| (start, error))?;
+    let mut bytes = vec![0; count];
+    let mut done = 0;
+    while done < count {
+        let at = start + done as u64;
+        match file.read_at(&mut bytes[done..], at) {
+            Ok(0) => return Err((at, io::ErrorKind::UnexpectedEof.into())),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((at, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds since some start, at least 1 s; as coarse as the system's timer, and as cheap as a load.
+fn now_ms() -> u64 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000 + 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, Disk, PortableDisk};
+    use super::*;
+
+    fn region(bytes: usize) -> (tempfile::TempDir, Region, File) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("f"), (0..bytes).map(|at| at as u8).collect::<Vec<_>>()).unwrap();
+        let region = PortableDisk::new(directory.path()).open("f", Access::Read).unwrap().region(bytes).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(directory.path().join("f")).unwrap();
+        (directory, region, file)
+    }
+
+    #[test]
+    fn what_is_there_is_read_and_no_more() {
+        let (_directory, region, _) = region(200_000);
+        assert_eq!(region.bytes(), 200_000);
+        assert_eq!(region.read(70_000, 3).unwrap(), [70_000_usize as u8, 70_001_usize as u8, 70_002_usize as u8]);
+        assert_eq!(region.read(0, u64::MAX).unwrap().len(), 200_000);
+        assert_eq!(region.read(199_999, 10).unwrap(), [199_999_usize as u8]);
+        assert!(region.read(200_000, 1).unwrap().is_empty() && region.read(u64::MAX, 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_cut_under_a_reader_is_an_error_with_its_place_and_not_a_signal() {
+        let (_directory, region, file) = region(200_000);
+        file.set_len(70_000).unwrap();
+        assert_eq!(region.read(0, 1000).unwrap().len(), 1000);
+        let (offset, error) = region.read(131_072, 100).unwrap_err();
+        assert_eq!((offset, error.kind()), (131_072, io::ErrorKind::UnexpectedEof));
+        let (offset, _) = region.read(66_000, 1000).unwrap_err();
+        assert_eq!(offset, 70_000);
+    }
+}
