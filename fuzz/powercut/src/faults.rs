@@ -24,7 +24,7 @@ use crate::random::Random;
 use crate::workload::{self, Shape, Stopped};
 
 const ROLE: &str = "POWERCUT_ROLE";
-const SEGMENT_BYTES: u64 = 64 << 10;
+const SEGMENT_BYTES: u64 = workload::SEGMENT_BYTES_SMALL;
 
 impl Trial<'_> {
     fn fresh(&self) -> io::Result<Mounted> {
@@ -76,8 +76,9 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
             match outcome.map_err(|stopped| *stopped) {
                 Ok(()) => {}
                 Err(Stopped::Wrong(why)) => violations += trial.violation(&what, &why),
-                Err(Stopped::Open(OpenError::Io { .. })) => noticed += 1,
-                Err(Stopped::Append(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_), shown)) => {
+                Err(Stopped::Open(OpenError::Io { .. } | OpenError::Read { .. })) => noticed += 1,
+                // `NoSegment`: reserving failed, so nothing was begun and nothing is poisoned.
+                Err(Stopped::Append(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_) | AppendError::NoSegment(_), shown)) => {
                     noticed += 1;
                     // What a poisoned log shows is below the last good watermark, so it stays.
                     promises.push(durable(&shown));
@@ -134,7 +135,7 @@ fn reopen(store: &Path) -> Result<Option<Vec<Found>>, String> {
             // The file system may give up only now.
             Ok(log.close().is_ok().then_some(found))
         }
-        Err(OpenError::Io { .. }) => Ok(None),
+        Err(OpenError::Io { .. } | OpenError::Read { .. }) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -438,7 +439,7 @@ fn act(role: &str, store: &Path) -> Result<String, String> {
             content(&log).map(all)
         }
         "verify" => {
-            let report = chainring::verify(store, &VerifyOptions { threads: 1, progress: None }).map_err(text)?;
+            let report = chainring::verify(store, &VerifyOptions { threads: 1, ..VerifyOptions::default() }).map_err(text)?;
             Ok(report.fault.map_or_else(|| format!("ok {}", report.events), |fault| fault.to_string()))
         }
         "second" => {

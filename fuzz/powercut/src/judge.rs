@@ -52,8 +52,8 @@ fn recover(
         Ok(opened) => {
             let found = content(&opened)?;
             let report = opened.report().clone();
-            let verified =
-                chainring::verify(store, &VerifyOptions { threads: 1, progress: None }).map_err(|error| format!("verify: {error}"))?;
+            let verified = chainring::verify(store, &VerifyOptions { threads: 1, ..VerifyOptions::default() })
+                .map_err(|error| format!("verify: {error}"))?;
             match verified.fault {
                 None if report.opened != Opened::Torn => {}
                 Some(fault) if fault.kind == FaultKind::Torn && report.opened == Opened::Torn => {}
@@ -73,6 +73,9 @@ fn recover(
                 return Err(format!("the second reader disagrees: torn {second_torn}, {} events of {}", second.events, verified.events));
             }
             level.judge(&found, promises, true)?;
+            if let Some(fault) = report.rollback {
+                return Err(format!("a cut is no rollback, but the mark says {fault}"));
+            }
             Some((found, report.opened))
         }
         Err(OpenError::NotAStore { .. }) if !must_exist => None,
@@ -84,6 +87,9 @@ fn recover(
     device.promise(Promise::Opened);
     let report = log.report().clone();
     let found = content(&log)?;
+    if let Some(fault) = report.rollback {
+        return Err(format!("a cut is no rollback, but the mark says {fault}"));
+    }
     match &before {
         Some((before, _)) if *before != found => {
             return Err(format!("a reader saw {} events, recovery kept {}", before.len(), found.len()));
@@ -132,7 +138,8 @@ fn recover(
 
 /// A store that was closed in order holds exactly this.
 pub(crate) fn check_closed(store: &Path, expected: &[Found]) -> Result<(), String> {
-    let verified = chainring::verify(store, &VerifyOptions { threads: 1, progress: None }).map_err(|error| format!("verify: {error}"))?;
+    let verified =
+        chainring::verify(store, &VerifyOptions { threads: 1, ..VerifyOptions::default() }).map_err(|error| format!("verify: {error}"))?;
     if let Some(fault) = verified.fault {
         return Err(format!("verify after close: {fault}"));
     }

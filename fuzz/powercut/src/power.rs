@@ -252,10 +252,10 @@ fn judge_liar(store: &Path, level: &Level) -> Result<&'static str, String> {
             Err(_) => return Ok("refused"),
         },
         Err(OpenError::NotAStore { .. }) => None,
-        Err(OpenError::Damaged(_) | OpenError::Io { .. }) => return Ok("refused"),
+        Err(OpenError::Damaged(_) | OpenError::Io { .. } | OpenError::Read { .. }) => return Ok("refused"),
         Err(error) => return Err(format!("opening for reading: {error}")),
     };
-    match workload::open(store, 64 << 10) {
+    match workload::open(store, workload::SEGMENT_BYTES_SMALL) {
         Ok(log) => {
             let found = content(&log)?;
             if before.unwrap_or_default() != found {
@@ -266,12 +266,14 @@ fn judge_liar(store: &Path, level: &Level) -> Result<&'static str, String> {
             match verified.fault {
                 None => Ok("a beginning"),
                 // Footers are derived; nothing is read from them, and verification tells.
+                // The mark outlived what the drive lost.
+                Some(fault) if fault.rule == "R4" => Ok("a rollback is suspected"),
                 Some(fault) if fault.rule.starts_with('T') => Ok("a footer is damaged"),
                 Some(fault) => Err(format!("opened, but verify says {fault}")),
             }
         }
         // The file system itself may be broken: nothing can be written.
-        Err(OpenError::Io { .. } | OpenError::Damaged(_)) => Ok("refused"),
+        Err(OpenError::Io { .. } | OpenError::Read { .. } | OpenError::Damaged(_)) => Ok("refused"),
         Err(error) => Err(format!("a reader opens it, a writer says {error}")),
     }
 }

@@ -38,6 +38,9 @@ impl std::fmt::Display for Stopped {
     }
 }
 
+/// The smallest there are: rotations are frequent.
+pub(crate) const SEGMENT_BYTES_SMALL: u64 = 64 << 10;
+
 /// How much is done.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
@@ -53,7 +56,7 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) fn draw(random: &mut Random) -> Shape {
         Shape {
-            segment_bytes: if random.one_in(3) { 256 << 10 } else { 64 << 10 },
+            segment_bytes: if random.one_in(3) { 256 << 10 } else { SEGMENT_BYTES_SMALL },
             sessions: 1 + random.below(3) as u32,
             threads: if random.one_in(3) { 2 + random.below(6) as u32 } else { 1 },
             requests: 10 + random.below(60),
@@ -63,8 +66,9 @@ impl Shape {
     }
 }
 
+/// Opens for writing. Stores with small segments also keep the mark beside them, so that both ways are tried.
 pub(crate) fn open(store: &Path, segment_bytes: u64) -> Result<Log, OpenError> {
-    Options::new().segment_bytes(segment_bytes).open(store)
+    Options::new().segment_bytes(segment_bytes).remember(segment_bytes == SEGMENT_BYTES_SMALL).open(store)
 }
 
 fn event(random: &mut Random) -> Event {
