@@ -10,8 +10,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chainring::{AppendError, Event, OpenError, Store, VerifyOptions, Version};
+use chainring::{AppendError, Event, OpenError, Position, Store, VerifyOptions, Version};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
 use crate::device::Faults;
@@ -245,11 +246,12 @@ enum Target {
 }
 
 /// What a child does with the store.
-const ROLES: [&str; 8] = ["read", "write", "verify", "second", "held-read", "held-write", "line verify", "line export"];
+const ROLES: [&str; 10] =
+    ["read", "write", "verify", "second", "held-read", "held-write", "held-twice", "held-each", "line verify", "line export"];
 
 /// Spoils sectors of sealed and live segments, then opens, verifies, reads and exports; also while a process has the store open.
 pub(crate) fn unreadable(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
-    let (mut violations, mut tried, mut clean, mut unharmed, mut unnamed, mut unplaced) = (0, 0, 0, 0, 0, 0);
+    let (mut violations, mut tried, mut clean, mut unharmed, mut unnamed, mut unplaced, mut lost_max) = (0, 0, 0, 0, 0, 0, 0);
     // A store with sealed segments and one that was not closed.
     let mounted = trial.fresh()?;
     let outcome = child("fill", &mounted.store(), || Ok(()))?;
@@ -297,6 +299,10 @@ pub(crate) fn unreadable(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
                     Err(format!("killed by signal {signal}"))
                 } else if text.contains("panicked") {
                     Err(format!("panic: {text}"))
+                } else if let Some(count) = text.strip_prefix("lost ") {
+                    clean += 1;
+                    lost_max = lost_max.max(count.parse().unwrap_or(u64::MAX));
+                    Ok(())
                 } else if text.starts_with("ok ") {
                     // Not every reader needs every sector; who succeeds must have everything.
                     unharmed += 1;
@@ -322,7 +328,7 @@ pub(crate) fn unreadable(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
         }
     }
     println!(
-        "{} unreadable: {tried} cases on {segments} segments with {records} records; {clean} clean errors ({unnamed} without the file's name, {unplaced} without an offset), {unharmed} did not need the sector; {violations} violations",
+        "{} unreadable: {tried} cases on {segments} segments with {records} records; {clean} clean errors ({unnamed} without the file's name, {unplaced} without an offset), {unharmed} did not need the sector; at most {lost_max} events beyond reach for one sector; {violations} violations",
         trial.kind.name()
     );
     Ok(violations)
@@ -451,6 +457,22 @@ fn act(role: &str, store: &Path) -> Result<String, String> {
             wait_for_go();
             read_all_ways(&store)
         }
+        "held-twice" => {
+            let store = Store::open(store).map_err(text)?;
+            read_all_ways(&store)?;
+            wait_for_go();
+            page_out_segments().map_err(|error| error.to_string())?;
+            // Longer than the engine believes in what it saw; in between, only luck helps.
+            std::thread::sleep(Duration::from_millis(300));
+            read_all_ways(&store)
+        }
+        "held-each" => {
+            let store = Store::open(store).map_err(text)?;
+            wait_for_go();
+            let (view, end) = (store.latest(), store.stats().records);
+            let lost = (1..end).filter(|&position| view.event(Position(position)).is_err()).count();
+            Ok(if lost == 0 { format!("ok {}", end - 1) } else { format!("lost {lost}") })
+        }
         "held-write" => {
             let log = workload::open(store, SEGMENT_BYTES).map_err(text)?;
             wait_for_go();
@@ -459,6 +481,19 @@ fn act(role: &str, store: &Path) -> Result<String, String> {
         }
         other => Err(format!("no such role: {other}")),
     }
+}
+
+/// Has the kernel throw out the pages of segments that this process maps, as it does when memory is short.
+#[allow(unsafe_code)] // advice about mappings that are not ours by type
+fn page_out_segments() -> io::Result<()> {
+    for line in fs::read_to_string("/proc/self/maps")?.lines().filter(|line| line.ends_with(".seg")) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let range = range.and_then(|(start, end)| Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?)));
+        let (start, end) = range.ok_or_else(|| io::Error::other(format!("not a mapping: {line}")))?;
+        // SAFETY: a clean page of a file that is thrown out is read again at its next use; the bytes do not change.
+        unsafe { rustix::mm::madvise(std::ptr::without_provenance_mut(start), end - start, rustix::mm::Advice::LinuxPageOut)? };
+    }
+    Ok(())
 }
 
 /// Reads by position, by stream forward and backward; the first error is the answer.
