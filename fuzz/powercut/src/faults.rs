@@ -20,8 +20,9 @@ use crate::filesystem::Mounted;
 use crate::image::SECTOR_BYTES;
 use crate::judge::{check_closed, judge};
 use crate::model::{Found, Level, Promise, content};
-use crate::power::Trial;
+use crate::power::{Trial, survival};
 use crate::random::Random;
+use crate::tape::Cutter;
 use crate::workload::{self, Shape, Stopped};
 
 const ROLE: &str = "POWERCUT_ROLE";
@@ -49,7 +50,8 @@ impl Trial<'_> {
     }
 }
 
-/// The n-th write or flush of a run fails, for n = 1, 2, 3 ... until none does; once alone, once with everything after it.
+/// The n-th write or flush of a run fails, for n = 1, 2, 3 ... until none does; once alone, once with everything after it. Then the store is opened in the same
+/// mount, or after a new mount, or after a power cut on top.
 pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
     let (mut violations, mut tried, mut struck, mut noticed, mut unmountable) = (0, 0, 0, 0, 0);
     let shape = Shape { segment_bytes: SEGMENT_BYTES, sessions: 2, threads: 1, requests: 24, written: 4, noise: false };
@@ -86,8 +88,14 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
                 }
                 Err(other) => violations += trial.violation(&what, &format!("not the error of a device: {other}")),
             }
+            // Or the power fails, too, right then: the disk as it may be, instead of the file system's last words.
+            let cut = (number % 3 == 2).then(|| {
+                let mut random = Random::new(trial.seed + number);
+                let survival = survival(&mut random);
+                Cutter::new(&tape, trial.kind.whole()).cut(tape.ops.len(), 0, survival, &mut random).image
+            });
             // In the same mount: the cache may hold what the device does not. A file system that gave up answers with errors, which is fine.
-            if number % 2 == 0 {
+            if number % 3 == 1 {
                 match reopen(&mounted.store()) {
                     Ok(Some(found)) => match level.judge(&found, &promises, true) {
                         Ok(()) => promises.push(durable(&found)),
@@ -99,6 +107,9 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
             }
             // Afterwards, on the device as it is.
             let _ = mounted.unmount();
+            if let Some(cut) = &cut {
+                trial.device.load(cut);
+            }
             match trial.mount() {
                 Ok(mounted) => {
                     let mut random = Random::new(number);

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Ext4Fastcommit,
     Xfs,
     Btrfs,
+    /// Overwrites data in place, without checksums of its own, as is often advised for databases.
+    BtrfsNodatacow,
 }
 
 impl Kind {
@@ -37,7 +39,7 @@ impl Kind {
     fn driver(self) -> &'static str {
         match self {
             Kind::Xfs => "xfs",
-            Kind::Btrfs => "btrfs",
+            Kind::Btrfs | Kind::BtrfsNodatacow => "btrfs",
             _ => "ext4",
         }
     }
@@ -51,6 +53,7 @@ impl Kind {
             Kind::Ext4Datajournal => "data=journal,commit=1",
             Kind::Xfs => "",
             Kind::Btrfs => "commit=1",
+            Kind::BtrfsNodatacow => "nodatacow,commit=1",
         }
     }
 
@@ -63,7 +66,7 @@ impl Kind {
             Kind::Ext4Fastcommit => ("mkfs.ext4", &EXT4, &["-O", "fast_commit"]),
             Kind::Ext4Nojournal => ("mkfs.ext4", &EXT4, &["-O", "^has_journal"]),
             Kind::Xfs => ("mkfs.xfs", &["-q", "-f"], &[]),
-            Kind::Btrfs => ("mkfs.btrfs", &["-q", "-f"], &[]),
+            Kind::Btrfs | Kind::BtrfsNodatacow => ("mkfs.btrfs", &["-q", "-f"], &[]),
         };
         run(Command::new(program).args(arguments).args(more).arg(node), &[0])
     }
@@ -73,7 +76,7 @@ impl Kind {
         match self {
             // 0 nothing to do, 1 repaired.
             Kind::Ext4Nojournal => run(Command::new("e2fsck").args(["-f", "-y"]).arg(node), &[0, 1]),
-            Kind::Btrfs => {
+            Kind::Btrfs | Kind::BtrfsNodatacow => {
                 // The kernel remembers generations of file systems it has seen; after a cut the disk is older.
                 run(Command::new("btrfs").args(["device", "scan", "--forget"]).arg(node), &[0, 1])
             }
@@ -91,7 +94,7 @@ impl Kind {
     /// Places that the file system expects the disk to write whole: a superblock of which there is one that counts.
     pub(crate) fn whole(self) -> &'static [Range<u64>] {
         match self {
-            Kind::Btrfs => &BTRFS_SUPERBLOCKS,
+            Kind::Btrfs | Kind::BtrfsNodatacow => &BTRFS_SUPERBLOCKS,
             Kind::Xfs => &[],
             _ => std::slice::from_ref(&EXT4_SUPERBLOCK),
         }

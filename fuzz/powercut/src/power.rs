@@ -278,7 +278,7 @@ fn judge_liar(store: &Path, level: &Level) -> Result<&'static str, String> {
     }
 }
 
-fn survival(random: &mut Random) -> Survival {
+pub(crate) fn survival(random: &mut Random) -> Survival {
     match random.below(10) {
         0 => Survival::Nothing,
         1 | 2 => Survival::Everything,
