@@ -156,6 +156,20 @@ impl OpenError {
     }
 }
 
+/// Reading again what was read to open the store.
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> OpenError {
+        match error {
+            ReadError::Io { segment, offset, source } => {
+                let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                OpenError::Read { segment, offset, source }
+            }
+            ReadError::Damaged(fault) => OpenError::Damaged(fault),
+            ReadError::NotFound { .. } => unreachable!("the record was there a moment ago"),
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

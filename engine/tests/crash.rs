@@ -4,7 +4,7 @@
 mod support;
 
 use chainring::disk::Environment;
-use chainring::disk::sim::{Fault, SimDisk, SimRandom};
+use chainring::disk::sim::{Call, Failure, Fault, SimDisk, SimRandom};
 use chainring::{AppendError, Durability, Event, EventId, Opened};
 use support::{check, content, open, read, request};
 
@@ -187,4 +187,52 @@ fn a_torn_tail_is_cut_and_reported_never_silently() {
     log.close().unwrap();
     assert!(check(&environment).is_ok());
     assert_eq!(support::names_of_segments(&disk).len(), 2, "recovery never appends to a segment it had to cut");
+}
+
+#[test]
+fn a_footer_of_which_only_the_beginning_was_written_is_a_torn_tail() {
+    // Behind every commit, up to the last block of the segment, the footer ends where no commit can.
+    for bodies in [40_000, 62_400] {
+        let disk = SimDisk::new().with_block_bytes(512);
+        let environment = disk.environment(1);
+        let log = open(&environment).unwrap();
+        let kept = (0..9).map(|n| Event::new(format!("s{n}"), "Kept").body(vec![1; bodies / 9])).collect::<Vec<_>>();
+        log.append(kept).unwrap();
+        disk.inject(Fault::Nth { call: Some(Call::SetBytes), n: 1, failure: Failure::Device, lasting: true });
+        assert!(log.append(Event::new("s", "Lost").body(vec![1; 60_000])).is_err());
+        disk.unplug();
+        let name = "0000000001.seg";
+        let sealed = disk.content(name).unwrap();
+        let footer_end = sealed.iter().rposition(|&b| b != 0).unwrap() + 1;
+        let footer = (0..footer_end).rev().find(|&at| at % 512 == 0 && sealed[at..].starts_with(b"FTR\xF1".as_slice())).unwrap();
+        assert!(footer_end > footer + 512, "a footer of more than a sector");
+        for written in (footer..footer_end).step_by(512) {
+            let mut torn = sealed.clone();
+            torn[written + 512..].fill(0);
+            let disk = SimDisk::new().with_block_bytes(512);
+            disk.overwrite(name, torn);
+            let environment = disk.environment(2);
+            let log = open(&environment).unwrap_or_else(|error| panic!("{} bytes of the footer: {error}", written + 512 - footer));
+            assert_eq!(content(&log).len(), 9);
+            log.close().unwrap();
+            assert_eq!(check(&environment).fault, None);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_an_earlier_writer_could_not_make_durable_is_made_durable_before_anything_is_promised() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    open(&disk.environment(1)).unwrap().close().unwrap();
+    // With other blocks a closed store goes on in a new segment; the sync of the directory fails behind its rename.
+    let disk = disk.with_block_bytes(4096);
+    disk.inject(Fault::Nth { call: Some(Call::SyncDirectory), n: 1, failure: Failure::Device, lasting: false });
+    assert!(open(&disk.environment(2)).is_err());
+    let log = open(&disk.environment(3)).unwrap();
+    assert_eq!(log.report().opened, Opened::Clean);
+    log.append(Event::new("s", "Acknowledged")).unwrap();
+    for seed in 0..20 {
+        let log = open(&disk.crash(seed).environment(4)).unwrap();
+        assert_eq!(content(&log).len(), 1, "seed {seed}");
+    }
 }

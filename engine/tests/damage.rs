@@ -50,7 +50,7 @@ fn every_changed_byte_is_found_in_its_place() {
     let environment = disk.environment(1);
     for (name, bytes) in &files {
         // Dense at the start and at the end, where headers and footers or closing commits are; a stride that meets every residue between.
-        let places = (0..bytes.len()).filter(|&at| at < 300 || at + 300 > bytes.len() || at % 401 == 0);
+        let places = (0..bytes.len()).filter(|&at| at < 100 || at + 100 > bytes.len() || at % 997 == 0);
         for at in places {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << random.below(8);
@@ -142,4 +142,25 @@ fn segments_of_another_store_or_place_are_refused() {
     assert!(!check(&swapped.environment(1)).is_ok());
     let moved = copy(&files, "0000000002.seg", Some(files["0000000001.seg"].clone()));
     assert!(matches!(open(&moved.environment(1)), Err(OpenError::Damaged(_))));
+}
+
+#[test]
+fn a_changed_header_is_no_shortened_segment_whatever_blocks_its_successor_has() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    open(&disk.environment(5)).unwrap().close().unwrap();
+    let disk = disk.with_block_bytes(16384);
+    open(&disk.environment(6)).unwrap().close().unwrap();
+    assert_eq!(names_of_segments(&disk).len(), 2);
+    let first = disk.content("0000000001.seg").unwrap();
+    for at in 0..512 {
+        disk.flip("0000000001.seg", at, 1);
+        let fault = check(&disk.environment(1)).fault.unwrap();
+        assert_eq!((fault.kind, fault.offset), (FaultKind::Corrupt, 0), "byte {at}: {fault}");
+        disk.flip("0000000001.seg", at, 1);
+    }
+    for length in [0, 100, 300, 511] {
+        disk.overwrite("0000000001.seg", first[..length].to_vec());
+        let fault = check(&disk.environment(1)).fault.unwrap();
+        assert_eq!((fault.kind, fault.offset), (FaultKind::Missing, length as u64), "{fault}");
+    }
 }

@@ -226,7 +226,7 @@ fn want_of_memory_ends_a_process_and_nothing_else() {
             .unwrap();
         aborted += u32::from(!limited.status.success());
         let lines = String::from_utf8(limited.stdout).unwrap();
-        let acknowledged = lines.lines().filter_map(|line| line.parse::<u64>().ok()).last();
+        let acknowledged = lines.lines().filter_map(|line| line.parse::<u64>().ok()).next_back();
         let log = open(directory.path()).unwrap();
         let records = log.stats().records;
         assert!(

@@ -10,7 +10,7 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
 use crate::disk::{Access, Environment, LockError};
-use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
+use crate::error::{AppendError, Fault, OpenError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, CoreOptions, Mark, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, read};
@@ -191,11 +191,7 @@ fn report(recovered: &Recovered, epoch: u64) -> OpenReport {
 fn check_remembered(recovered: &Recovered, seen: &Remembered) -> Result<Option<Fault>, OpenError> {
     let position = seen.position.0;
     let found = (position < recovered.next_position).then(|| recovered.catalog.frame(position)).transpose();
-    let found = found.map_err(|error| match error {
-        ReadError::Io { segment, offset, source } => OpenError::Read { segment, offset, source: source.kind().into() },
-        ReadError::Damaged(fault) => OpenError::Damaged(fault),
-        ReadError::NotFound { .. } => unreachable!("the record was found when the store was read"),
-    })?;
+    let found = found.map_err(OpenError::from)?;
     let last = recovered.last.header.number.get();
     Ok(seen.fault(recovered.next_position, found.map(|frame| frame.link()), &file_name(last), recovered.last.end))
 }
@@ -261,7 +257,11 @@ impl Log {
             remember: options.remember,
         };
         // Asked again under the lock: another process may have made the store meanwhile.
-        let created = matches!(sequencer::segment_numbers(disk, directory), Err(OpenError::NotAStore { .. }));
+        let created = match sequencer::segment_numbers(disk, directory) {
+            Ok(_) => false,
+            Err(OpenError::NotAStore { .. }) => true,
+            Err(error) => return Err(error),
+        };
         if created {
             sequencer::create(&environment, &core_options, &seed, &options.origin)?;
         }

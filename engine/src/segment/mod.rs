@@ -84,7 +84,7 @@ impl Segment {
         commits_end as u64 + self.footer_bytes
     }
 
-    /// Up to `count` bytes from `offset` on: of a sealed segment all there are, of the live one what was placed.
+    /// The bytes from `offset` on: at least `count`, fewer where the segment, or what was placed of the live one, ends.
     pub(crate) fn read(&self, offset: u64, count: u64) -> Result<&[u8], ReadError> {
         match &self.source {
             Source::Sealed(region) => region.read(offset, count).map_err(|(offset, source)| ReadError::Io {
@@ -92,16 +92,8 @@ impl Segment {
                 offset,
                 source: Arc::new(source),
             }),
-            Source::Live(image) => {
-                let bytes = image.placed().get(offset as usize..).unwrap_or_default();
-                Ok(&bytes[..bytes.len().min(count as usize)])
-            }
+            Source::Live(image) => Ok(image.placed().get(offset as usize..).unwrap_or_default()),
         }
-    }
-
-    /// What stands at an offset.
-    fn mark(&self, offset: u64) -> Result<Mark, ReadError> {
-        self.read(offset, MARK_BYTES).map(Mark::of)
     }
 
     /// Called by the writer when it places the frame at `position`.
@@ -128,26 +120,35 @@ impl Segment {
 
     /// File offset of the frame behind the one at `offset`.
     pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
-        let mut at = offset;
-        let mut mark = self.mark(at)?;
+        let (mut at, mut start) = (offset, offset);
+        let mut bytes = self.read(start, MARK_BYTES)?;
         loop {
+            // What was handed out mostly reaches beyond the next mark.
+            let rest = bytes.get((at - start) as usize..).filter(|rest| rest.len() as u64 >= MARK_BYTES);
+            let mark = match rest {
+                Some(rest) => Mark::of(rest),
+                None => {
+                    (start, bytes) = (at, self.read(at, MARK_BYTES)?);
+                    Mark::of(bytes)
+                }
+            };
             at = match mark {
+                Mark::Frame(_) if at != offset => return Ok(at),
                 Mark::Frame(count) => at + u64::from(count),
                 Mark::Padding => align(at + TRAILER_BYTES as u64, self.block_bytes),
                 Mark::Trailer => at + TRAILER_BYTES as u64,
                 Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),
             };
-            mark = self.mark(at)?;
-            if matches!(mark, Mark::Frame(_)) {
-                return Ok(at);
-            }
         }
     }
 
     /// The frame at this offset, its checksums verified.
     pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
-        let Mark::Frame(count) = self.mark(offset)? else { return Err(self.damaged(offset, position, NO_FRAME)) };
-        let bytes = self.read(offset, count.into())?;
+        let mut bytes = self.read(offset, MARK_BYTES)?;
+        let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
+        if bytes.len() < count as usize {
+            bytes = self.read(offset, count.into())?;
+        }
         FrameView::parse(bytes, self.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
     }
 

@@ -112,7 +112,7 @@ pub(crate) fn begin(
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
         let existing = existing.read(0, recovered.last.end).expect("the last segment is held in memory");
-        let writer = continue_segment(&recovered.last, existing)?;
+        let writer = continue_segment(&environment, &recovered.last, existing)?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
@@ -145,10 +145,12 @@ pub(crate) fn begin(
 
 /// Goes on where the last segment ends: nothing follows its closing commit.
 ///
-/// fallocate(segment); fsync(segment)
-fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
+/// fsync(directory); fallocate(segment); fsync(segment)
+fn continue_segment(environment: &Environment, last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
     let resume = || {
         let image = Image::create(last.header.segment_bytes.get() as usize)?;
+        // The writer that gave this segment its name may have died before the name was durable.
+        environment.disk.sync_directory()?;
         last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
         Ok(SegmentWriter::new(Arc::clone(&last.file), last.header, image, existing, last.offsets.clone()))

@@ -106,6 +106,8 @@ impl Core {
         if poison.get().is_none() && self.lock.is_some() {
             self.commit(&mut group, sync);
         }
+        // A rotation that failed has poisoned the log: what is left is its answer, which waits for nothing.
+        group.released.0.append(&mut group.pending);
         group.released
     }
 

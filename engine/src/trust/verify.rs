@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::limits::BLOCK_BYTES_MAX;
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
@@ -153,9 +154,17 @@ fn link_at(segments: &[Opened], position: u64) -> Result<Link, OpenError> {
 /// Rule S1 for a segment that was cut off inside its header, while its successor is there and vouches for more.
 fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>, OpenError> {
     let name = file_name(number);
-    let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
-    let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
-    let is_short = successor.is_some_and(|(_, header)| file_bytes < header.block_bytes.get().into());
+    let mut buffer = FileBuffer::default();
+    let file = disk.open(&name, Access::Read).map_err(OpenError::io(format!("opening {name}")))?;
+    buffer.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
+    let file_bytes = buffer.len() as u64;
+    let mut bytes = buffer.to_vec();
+    // Cut off, not changed: with the zeros that its block is filled up with it would be a header.
+    let is_beheaded = bytes.len() < HEADER_BYTES;
+    bytes.resize(BLOCK_BYTES_MAX as usize, 0);
+    let is_short = (is_beheaded || SegmentHeader::parse(&bytes).is_ok())
+        && number < count as u64
+        && open_segment(disk, number + 1, Access::Read).is_ok();
     Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
 }
 
