@@ -102,6 +102,11 @@ impl Device {
         }
     }
 
+    /// The promises on the tape so far.
+    pub(crate) fn promises(&self) -> Vec<Arc<Promise>> {
+        lock(&self.state).tape.as_ref().map_or_else(Vec::new, |tape| tape.promises(tape.ops.len()))
+    }
+
     pub(crate) fn set_faults(&self, faults: Faults) {
         lock(&self.state).faults = faults;
     }

@@ -9,20 +9,19 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use chainring::{AppendError, Event, OpenError, Position, Store, VerifyOptions, Version};
+use chainring::{AppendError, Event, Log, OpenError, Position, Store, VerifyOptions, Version};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
-use crate::device::Faults;
+use crate::device::{Device, Faults};
 use crate::filesystem::Mounted;
 use crate::image::SECTOR_BYTES;
 use crate::judge::{check_closed, judge};
 use crate::model::{Found, Level, Promise, content};
 use crate::power::{Trial, survival};
 use crate::random::Random;
-use crate::tape::Cutter;
+use crate::tape::{Cutter, Op};
 use crate::workload::{self, Shape, Stopped};
 
 const ROLE: &str = "POWERCUT_ROLE";
@@ -50,8 +49,8 @@ impl Trial<'_> {
     }
 }
 
-/// The n-th write or flush of a run fails, for n = 1, 2, 3 ... until none does; once alone, once with everything after it. Then the store is opened in the same
-/// mount, or after a new mount, or after a power cut on top.
+/// The n-th write or flush of a run fails, for n = 1, 2, 3 ... until none does; once alone, once with everything after it. Then the store is mounted
+/// anew; or the power fails as well; or the store is opened and appended to in the same mount before that.
 pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
     let (mut violations, mut tried, mut struck, mut noticed, mut unmountable) = (0, 0, 0, 0, 0);
     let shape = Shape { segment_bytes: SEGMENT_BYTES, sessions: 2, threads: 1, requests: 24, written: 4, noise: false };
@@ -70,8 +69,6 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
             trial.device.set_faults(Faults { fail_write, fail_flush, for_ever, ..Faults::default() });
             let outcome = workload::run(trial.device, &mounted.store(), &level, shape, trial.seed);
             let failed = trial.device.failed();
-            let tape = trial.device.stop_recording().expect("it was recording");
-            let mut promises = tape.promises(tape.ops.len());
             trial.device.set_faults(Faults::default());
             if failed > 0 {
                 struck += 1;
@@ -84,35 +81,40 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
                 Err(Stopped::Append(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_) | AppendError::NoSegment(_), shown)) => {
                     noticed += 1;
                     // What a poisoned log shows is below the last good watermark, so it stays.
-                    promises.push(durable(&shown));
+                    trial.device.promise(durable(&shown));
                 }
                 Err(other) => violations += trial.violation(&what, &format!("not the error of a device: {other}")),
             }
-            // Or the power fails, too, right then: the disk as it may be, instead of the file system's last words.
-            let cut = (number % 3 == 2).then(|| {
-                let mut random = Random::new(trial.seed + number);
-                let survival = survival(&mut random);
-                Cutter::new(&tape, trial.kind.whole()).cut(tape.ops.len(), 0, survival, &mut random).image
-            });
+            let mut random = Random::new(trial.seed + number);
+            let mut promises = trial.device.promises();
+            let mut level = level;
             // In the same mount: the cache may hold what the device does not. A file system that gave up answers with errors, which is fine.
+            let mut log = None;
             if number % 3 == 1 {
-                match reopen(&mounted.store()) {
-                    Ok(Some(found)) => match level.judge(&found, &promises, true) {
-                        Ok(()) => promises.push(durable(&found)),
-                        Err(why) => violations += trial.violation(&format!("{what}, reopened in the same mount"), &why),
-                    },
+                match go_on(trial.device, &mounted.store(), &mut random) {
+                    Ok(Some(gone_on)) => {
+                        if let Err(why) = level.judge(&gone_on.level.base, &promises, true) {
+                            violations += trial.violation(&format!("{what}, opened again in the same mount"), &why);
+                        }
+                        promises = trial.device.promises().split_off(promises.len());
+                        level = gone_on.level;
+                        log = Some(gone_on.log);
+                    }
                     Ok(None) => {}
-                    Err(why) => violations += trial.violation(&format!("{what}, reopened in the same mount"), &why),
+                    Err(why) => violations += trial.violation(&format!("{what}, opened again in the same mount"), &why),
                 }
             }
-            // Afterwards, on the device as it is.
+            let tape = trial.device.stop_recording().expect("it was recording");
+            drop(log);
+            // What the file system makes of it when it is unmounted; or the power fails as well.
             let _ = mounted.unmount();
-            if let Some(cut) = &cut {
-                trial.device.load(cut);
+            if number % 3 != 0 {
+                let survival = survival(&mut random);
+                let cut = Cutter::new(&tape, trial.kind.whole()).cut(tape.ops.len(), 0, survival, &mut random);
+                trial.device.load(&cut.image);
             }
             match trial.mount() {
                 Ok(mounted) => {
-                    let mut random = Random::new(number);
                     if let Err(why) = judge(trial.device, &mounted.store(), &level, &promises, SEGMENT_BYTES, &mut random) {
                         violations += trial.violation(&what, &why);
                     }
@@ -135,21 +137,110 @@ pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
     Ok(violations)
 }
 
-fn durable(found: &[Found]) -> Arc<Promise> {
-    Arc::new(Promise::Durable(found.iter().map(|found| (found.position, found.link, found.id)).collect()))
+fn durable(found: &[Found]) -> Promise {
+    Promise::Durable(found.iter().map(|found| (found.position, found.link, found.id)).collect())
 }
 
-/// Opens for writing and closes again. `None`: the file system has given up and says so.
-fn reopen(store: &Path) -> Result<Option<Vec<Found>>, String> {
-    match workload::open(store, SEGMENT_BYTES) {
-        Ok(log) => {
-            let found = content(&log)?;
+/// A log that was opened again without a new mount.
+struct GoneOn {
+    /// To be kept until the tape is taken: closing it would write.
+    log: Log,
+    /// What it held, and what was appended since.
+    level: Level,
+}
+
+/// Opens for writing in the same mount and appends a little. `None`: the file system has given up and says so.
+fn go_on(device: &Device, store: &Path, random: &mut Random) -> Result<Option<GoneOn>, String> {
+    let log = match workload::open(store, SEGMENT_BYTES) {
+        Ok(log) => log,
+        Err(OpenError::Io { .. } | OpenError::Read { .. }) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    device.promise(Promise::Opened);
+    let level = Level::on(content(&log)?);
+    for _ in 0..random.below(4) {
+        let planned = workload::plan(random, 0, SEGMENT_BYTES);
+        let (request, events) = (planned.request(), planned.events.clone());
+        level.plan(planned);
+        match log.append(request) {
+            Ok(receipt) => device.promise(Promise::durable(&receipt, &events)),
             // The file system may give up only now.
-            Ok(log.close().is_ok().then_some(found))
+            Err(AppendError::OutcomeUnknown(_) | AppendError::Poisoned(_) | AppendError::NoSegment(_)) => break,
+            Err(error) => return Err(format!("append: {error}")),
         }
-        Err(OpenError::Io { .. } | OpenError::Read { .. }) => Ok(None),
-        Err(error) => Err(error.to_string()),
     }
+    Ok(Some(GoneOn { log, level }))
+}
+
+/// Writers are killed, one after the other, in the same mount; then a log is opened, appended to, and the power fails. Nothing was lost by the kills, so nothing
+/// that the log showed may be lost by the cut: whatever a killed writer had not synced yet is the business of the next one.
+pub(crate) fn kills(trial: &Trial<'_>, states: u64) -> io::Result<u64> {
+    const STATES_PER_RUN: usize = 8;
+    let (mut violations, mut judged, mut runs, mut unmountable) = (0, 0, 0, 0);
+    while judged < states {
+        runs += 1;
+        let mut random = Random::new(trial.seed * 1_000_000 + runs);
+        let mounted = trial.fresh()?;
+        let what = format!("kills, run {runs}");
+        trial.device.record();
+        let mut acknowledged = 0;
+        for _ in 0..1 + random.below(3) {
+            acknowledged = acknowledged.max(kill_a_writer(&mounted.store(), &mut random)?);
+        }
+        let before = trial.device.promises().len();
+        let gone_on = match go_on(trial.device, &mounted.store(), &mut random) {
+            Ok(Some(gone_on)) => gone_on,
+            other => {
+                violations += trial.violation(&what, &format!("opening after the kills: {:?}", other.err()));
+                mounted.unmount()?;
+                continue;
+            }
+        };
+        if (gone_on.level.base.len() as u64) < acknowledged {
+            violations += trial.violation(&what, &format!("{acknowledged} were acknowledged, {} are there", gone_on.level.base.len()));
+        }
+        let tape = trial.device.stop_recording().expect("it was recording");
+        drop(gone_on.log);
+        mounted.unmount()?;
+        let mut cutter = Cutter::new(&tape, trial.kind.whole());
+        let opened = tape.ops.iter().position(|op| matches!(op, Op::Promise(_))).unwrap_or(tape.ops.len());
+        for number in 0..STATES_PER_RUN {
+            let at = opened + 1 + (tape.ops.len() - opened - 1) * number / (STATES_PER_RUN - 1).max(1);
+            let survival = survival(&mut random);
+            let cut = cutter.cut(at, 0, survival, &mut random);
+            judged += 1;
+            trial.device.load(&cut.image);
+            let Ok(mounted) = trial.mount() else {
+                unmountable += 1;
+                continue;
+            };
+            let promises = tape.promises(at).split_off(before);
+            let verdict = judge(trial.device, &mounted.store(), &gone_on.level, &promises, SEGMENT_BYTES, &mut random);
+            mounted.unmount()?;
+            if let Err(why) = verdict {
+                trial.device.load(&cut.image);
+                violations += trial.violation(&format!("{what}, cut before op {at} of {}, {survival:?}", tape.ops.len()), &why);
+            }
+        }
+    }
+    println!("{} kills: {judged} states from {runs} runs; {unmountable} unmountable; {violations} violations", trial.kind.name());
+    Ok(violations)
+}
+
+/// Lets a child write for a moment and kills it; returns the last position it said was durable.
+fn kill_a_writer(store: &Path, random: &mut Random) -> io::Result<u64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(ROLE, "crowd").arg0("chainring").args(["--log".as_ref(), store.as_os_str()]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    // Some are killed while they still open, and some while they make the store.
+    std::thread::sleep(Duration::from_micros(random.below(60_000)));
+    child.kill()?;
+    let mut text = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut text)?;
+    child.wait()?;
+    // The last line may be cut off.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    Ok(whole.lines().filter_map(|line| line.parse().ok()).max().unwrap_or(0))
 }
 
 /// Fills the disk, appends until there is no room, makes room, goes on; several times, without opening again.
@@ -449,6 +540,14 @@ fn act(role: &str, store: &Path) -> Result<String, String> {
             }
             wait_for_go();
             Err("it should have been killed".into())
+        }
+        "crowd" => {
+            let log = workload::open(store, SEGMENT_BYTES).map_err(text)?;
+            let mut random = Random::new(u64::from(std::process::id()));
+            loop {
+                let receipt = log.append(workload::plan(&mut random, 0, SEGMENT_BYTES).request()).map_err(|error| error.to_string())?;
+                println!("{}", receipt.last_position());
+            }
         }
         "read" => content(&Store::open(store).map_err(text)?).map(all),
         "write" => {

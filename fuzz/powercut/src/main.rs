@@ -43,6 +43,8 @@ enum Mode {
     Lies,
     /// The n-th write or flush fails, for every n.
     Errors,
+    /// Writers are killed, then the power fails.
+    Kills,
     /// No space left, then some again.
     Full,
     /// Sectors that cannot be read.
@@ -125,6 +127,7 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
             counts.violations
         }
         Mode::Errors => faults::errors(&trial, arguments.states)?,
+        Mode::Kills => faults::kills(&trial, arguments.states)?,
         Mode::Full => faults::full(&trial, arguments.states)?,
         Mode::Unreadable => faults::unreadable(&trial, arguments.states)?,
     };
