@@ -112,6 +112,7 @@ fn the_nth_call_of_a_kind_fails_once_or_from_then_on() {
         for failure in Failure::ALL {
             for lasting in [false, true] {
                 let (disk, file) = disk_with_file("a", SECTOR);
+                let region = file.region(SECTOR).unwrap();
                 let act = || match call {
                     Call::CreateDirectory => disk.create_directory(),
                     Call::List => disk.list().map(drop),
@@ -132,6 +133,7 @@ fn the_nth_call_of_a_kind_fails_once_or_from_then_on() {
                     Call::SetBytes => file.set_bytes(SECTOR as u64),
                     Call::Region => file.region(8).map(drop),
                     Call::DropCache => file.drop_cache(),
+                    Call::Probe => region.read(0, 8).map(drop).map_err(|(_, error)| error),
                 };
                 disk.inject(Fault::Nth { call: Some(call), n: 3, failure, lasting });
                 let before = disk.count(call);
@@ -249,6 +251,9 @@ fn flipped_bits_and_unreadable_sectors() {
     assert_eq!(disk.snapshot().flip_somewhere(6), disk.snapshot().flip_somewhere(6));
     disk.make_unreadable("a", 1024..1536);
     assert_eq!(errno(file.read_exact_at(&mut [0; 600], 900)), Some(5));
+    let region = file.region(4 * SECTOR).unwrap();
+    assert_eq!(region.read(900, 600).unwrap_err().1.raw_os_error(), Some(5));
+    assert!(region.read(900, 100).is_ok() && region.read(1536, 512).is_ok());
     assert!(file.read_exact_at(&mut [0; 100], 900).is_ok() && file.read_exact_at(&mut [0; 100], 1536).is_ok());
     assert!(disk.crash(1).open("a", Access::Read).unwrap().read_exact_at(&mut [0; 1], 1100).is_err(), "a power cut heals nothing");
     disk.heal();

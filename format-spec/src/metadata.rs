@@ -173,7 +173,7 @@ pub struct Metadata {
     pub attributes: Vec<(String, Value)>,
     pub expected_version: Option<u64>,
     pub batch_label: Option<String>,
-    /// Keys this version does not know.
+    /// Keys this version does not know, and attributes that are there but empty.
     pub unknown: Vec<(u64, Value)>,
 }
 
@@ -418,7 +418,11 @@ impl Metadata {
                     let parent = text_of(at)?;
                     metadata.trace = Some((parent, if count == 2 { Some(text_of(at)?) } else { None }));
                 }
-                key::ATTRIBUTES => metadata.attributes = attributes_of(at)?,
+                key::ATTRIBUTES => match attributes_of(at)? {
+                    // Allowed, and not the same bytes as none.
+                    empty if empty.is_empty() => metadata.unknown.push((key::ATTRIBUTES, Value::Map(Vec::new()))),
+                    attributes => metadata.attributes = attributes,
+                },
                 key::EXPECTED_VERSION => metadata.expected_version = Some(uint_of(at)?),
                 key::BATCH_LABEL => metadata.batch_label = Some(text_of(at)?),
                 other => metadata.unknown.push((other, at.value()?)),

@@ -44,6 +44,11 @@ pub struct SegmentHeader {
 
 const _: () = assert!(HEADER_BYTES == 256 && HEADER_BYTES <= BLOCK_BYTES_MIN as usize);
 
+/// The file ends inside the header.
+pub const HEADER_CUT_SHORT: Violation = Violation::new("S4", "segment header is cut short");
+/// The file ends inside the header's block.
+pub const BLOCK_CUT_SHORT: Violation = Violation::new("S4", "header block is cut short");
+
 impl SegmentHeader {
     /// Fills in magic, versions, suite and checksum, which no caller chooses.
     #[must_use]
@@ -64,7 +69,7 @@ impl SegmentHeader {
     /// The first rule that the bytes break.
     pub fn parse(file: &[u8]) -> Result<SegmentHeader, Violation> {
         let s4 = |why| Violation::new("S4", why);
-        let (header, _) = SegmentHeader::read_from_prefix(file).map_err(|_| s4("segment header is cut short"))?;
+        let (header, _) = SegmentHeader::read_from_prefix(file).map_err(|_| HEADER_CUT_SHORT)?;
         if header.magic != SEGMENT_MAGIC {
             return Err(s4("not a segment file: magic differs"));
         }
@@ -92,7 +97,7 @@ impl SegmentHeader {
             return Err(s4("reserved bytes of the segment header are not zero"));
         }
         let Some(filling) = file.get(HEADER_BYTES..block as usize) else {
-            return Err(s4("header block is cut short"));
+            return Err(BLOCK_CUT_SHORT);
         };
         if filling.iter().any(|&b| b != 0) {
             return Err(s4("filling of the header block is not zero"));

@@ -89,6 +89,7 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("every known key", full_metadata().encode()),
         ("unknown keys, at the top and in inner maps", unknown_keys().encode()),
         ("empty lists of reads, which are not the same as none", empty_lists.encode()),
+        ("attributes that are there but empty, which is not the same as none", b"\xa2\x01\x61t\x12\xa0".to_vec()),
         ("trace without tracestate", short_trace.encode()),
         ("floats in their shortest forms", floats().encode()),
         ("integers in their shortest forms", integers().encode()),

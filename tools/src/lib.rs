@@ -8,6 +8,8 @@ mod demo;
 mod export;
 mod fold;
 mod form;
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod init;
 mod output;

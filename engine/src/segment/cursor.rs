@@ -3,7 +3,7 @@
 //! Works on bytes in memory and knows no files. It never panics and never reads outside of what it was given.
 
 use chainring_format::checksum::Seed;
-use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
+use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES, TRAILER_MAGIC};
 use chainring_format::frame::FrameView;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{Mark, Violation, align};
@@ -123,7 +123,7 @@ impl<'a> Cursor<'a> {
                     return self.trailer(trailer_offset, frames.len());
                 }
                 Mark::Trailer if at == trailer_offset => return self.trailer(trailer_offset, frames.len()),
-                _ if at == trailer_offset => {
+                _ if at == trailer_offset && self.is_trailer_but_for_its_magic(at, frames.len()) => {
                     return Err((at, Violation { rule: "C4", why: "neither a frame nor the trailer stands here" }));
                 }
                 // With the commit's own trailer in place, what is damaged in front of it is padding; else anything may have stood here.
@@ -131,6 +131,17 @@ impl<'a> Cursor<'a> {
                 _ => return Err((at, NOTHING_VALID)),
             }
         }
+    }
+
+    /// Whether this is the trailer of the commit at the cursor, had its first bytes not changed. If not, a frame may have stood here as well.
+    fn is_trailer_but_for_its_magic(&self, offset: u64, count: usize) -> bool {
+        let Some(mut bytes) = self.from(offset).first_chunk::<TRAILER_BYTES>().copied() else { return false };
+        bytes[..4].copy_from_slice(&TRAILER_MAGIC.to_le_bytes());
+        CommitTrailer::parse(&bytes, self.seed, offset).is_ok_and(|trailer| self.is_own(&trailer, offset, count))
+    }
+
+    fn is_own(&self, trailer: &CommitTrailer, offset: u64, count: usize) -> bool {
+        trailer.commit_bytes.get() == offset + TRAILER_BYTES as u64 - self.at && trailer.count.get() as usize == count
     }
 
     /// Rule C1: bytes `FF` from `at` up to the trailer.
@@ -144,11 +155,10 @@ impl<'a> Cursor<'a> {
     /// Rule C4: the trailer at this offset, of the commit at the cursor, which has `count` frames. Also gives the commit's end.
     fn trailer(&self, offset: u64, count: usize) -> Result<(CommitTrailer, u64), (u64, Violation)> {
         let trailer = CommitTrailer::parse(self.from(offset), self.seed, offset).map_err(|violation| (offset, violation))?;
-        let end = offset + TRAILER_BYTES as u64;
-        if trailer.commit_bytes.get() != end - self.at || trailer.count.get() as usize != count {
+        if !self.is_own(&trailer, offset, count) {
             return Err((offset, Violation { rule: "C4", why: "the trailer counts other bytes or frames than its commit has" }));
         }
-        Ok((trailer, end))
+        Ok((trailer, offset + TRAILER_BYTES as u64))
     }
 
     /// Valid trailers at block ends at or behind the cursor, with their offsets, wherever damage lies: evidence of what was durable.

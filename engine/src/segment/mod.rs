@@ -25,7 +25,7 @@ pub(crate) use cursor::{Bad, Commit, Cursor, Placed};
 pub(crate) use image::Image;
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
-pub(crate) use tail::{Tail, claimed_end, judge};
+pub(crate) use tail::{Tail, judge};
 
 /// Where the bytes of a segment are.
 #[derive(Debug)]

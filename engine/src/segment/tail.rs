@@ -68,7 +68,7 @@ pub(crate) fn judge(
 }
 
 /// Where the commit of a bad structure ends at the earliest, by what the structure says of itself: a trailer follows in any case.
-pub(crate) fn claimed_end(bytes: &[u8], offset: u64) -> u64 {
+fn claimed_end(bytes: &[u8], offset: u64) -> u64 {
     let frame = FrameHeader::ref_from_prefix(bytes.get(offset as usize..).unwrap_or_default()).ok();
     let frame_bytes = frame.and_then(|(header, _)| header.stated_bytes()).unwrap_or(0);
     offset + u64::from(frame_bytes) + TRAILER_BYTES as u64

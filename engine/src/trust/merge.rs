@@ -91,7 +91,9 @@ impl Merge {
         let log_id = *self.log_id.get_or_insert(Link(header.log_id));
         // A genesis record that does not hold by itself is named for that, later.
         let genesis = found.deferred.first().filter(|deferred| deferred.position == 0);
-        let genesis = genesis.filter(|genesis| genesis.expected_link(&[0; 32], &[0; 32]) == genesis.link);
+        let genesis = genesis.filter(|genesis| {
+            (genesis.bucket_back, genesis.stream_back) == (0, 0) && genesis.expected_link(&[0; 32], &[0; 32]) == genesis.link
+        });
         if header.log_id != log_id.0 || genesis.is_some_and(|genesis| genesis.link != log_id) {
             return Err("the header has the id of another log");
         }
@@ -170,7 +172,7 @@ impl Merge {
         let prev_stream = match (deferred.stream_before, self.streams.get(&deferred.stream_id)) {
             (Some(link), _) => link.0,
             (None, Some((stream, _))) => {
-                if deferred.version != stream.version + 1 {
+                if deferred.version - 1 != stream.version {
                     return Err("the version does not continue the stream");
                 }
                 if deferred.stream_back != back_distance(deferred.position, Some(stream.position)) {

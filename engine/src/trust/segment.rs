@@ -4,14 +4,20 @@ use std::collections::HashMap;
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
-use chainring_format::frame::{FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use crate::error::{FaultKind, Watermark};
-use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, claimed_end, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry};
+use zerocopy::FromBytes;
+
+/// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
+const FIRST_POSITION_MAX: u64 = 1 << 63;
+
+const NO_GENESIS: Violation = Violation { rule: "F7", why: "the first segment has no genesis record" };
 
 /// Something wrong at a place of the segment.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +110,9 @@ struct Walk<'a> {
 }
 
 /// Verifies a segment. `end` is what the successor's header names; `None` in the last segment. `footer_bytes` likewise.
-pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+    // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
+    header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
     let found = SegmentFindings {
         header,
         finding: None,
@@ -118,7 +126,8 @@ pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u6
         first_commit: None,
         commit_digest: header.prev_commit_digest,
         first_recorded: None,
-        time_ns: header.created_at_ns.get(),
+        // The first header speaks of the genesis record itself, which is still to come.
+        time_ns: if header.number.get() == 1 { 0 } else { header.created_at_ns.get() },
         watermark: 0,
         epoch: header.epoch.get(),
         closed: false,
@@ -150,12 +159,23 @@ impl<'a> Walk<'a> {
             }
         }
         if let Some((end, footer_bytes)) = named_end {
+            if self.lacks_genesis() {
+                let (offset, violation) = (self.found.end, NO_GENESIS);
+                self.found.finding =
+                    Some(Finding { kind: FaultKind::Corrupt, offset, place: offset, position: None, stream: None, violation });
+                return;
+            }
             let footer = bytes.get(end as usize..).unwrap_or_default();
             self.found.footer = footer[..footer.len().min(footer_bytes as usize)].to_vec();
             if (footer.len() as u64) < footer_bytes {
                 self.found.finding = Some(self.shortened());
             }
         }
+    }
+
+    /// The first segment exists only since the genesis record in it is on stable storage (L3).
+    fn lacks_genesis(&self) -> bool {
+        self.found.header.number.get() == 1 && self.found.next_position == 0
     }
 
     /// Rule S1: the file ends before its successor says.
@@ -172,19 +192,17 @@ impl<'a> Walk<'a> {
         let stream = frame.filter(|frame| bad.violation.rule == "F3" && frame.is_event()).map(|frame| frame.stream_id());
         let corrupt =
             Finding { kind: FaultKind::Corrupt, offset: bad.offset, place: bad.place, position, stream, violation: bad.violation };
-        // The segment with the genesis record exists only since that record is on stable storage (L3): without it, nothing is merely torn.
-        let lacks_genesis = self.found.next_position == 0;
+        // Without it nothing is merely torn.
+        let lacks_genesis = self.lacks_genesis();
         if let Some((end, _)) = named_end {
-            let is_short = (self.bytes.len() as u64) < end && claimed_end(self.bytes, bad.place) > self.bytes.len() as u64;
+            let is_short = (self.bytes.len() as u64) < end && is_cut(self.bytes, &bad);
             let finding = if is_short { self.shortened() } else { corrupt };
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
         let position = self.found.watermark.max(self.found.header.first_position.get());
         let mut watermark = Watermark { position, segment: String::new(), offset: 0 };
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut watermark) {
-            Tail::Empty | Tail::Footer(_) if lacks_genesis => {
-                Some(Finding { violation: Violation { rule: "F7", why: "the first segment has no genesis record" }, ..corrupt })
-            }
+            Tail::Empty | Tail::Footer(_) if lacks_genesis => Some(Finding { violation: NO_GENESIS, ..corrupt }),
             Tail::Empty => None,
             Tail::Footer(footer_bytes) => {
                 self.found.footer = self.bytes[cursor.offset() as usize..][..footer_bytes as usize].to_vec();
@@ -282,7 +300,7 @@ impl<'a> Walk<'a> {
         let digest = frame.digest(batch_id);
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
-                if header.version.get() != stream.version + 1 {
+                if header.version.get() - 1 != stream.version {
                     return h1("the version does not continue the stream");
                 }
                 let backs = (back_distance(position, Some(bucket_position)), back_distance(position, Some(stream.position)));
@@ -294,7 +312,7 @@ impl<'a> Walk<'a> {
                 }
             }
             (bucket_before, stream_before) => {
-                if stream_before.is_some_and(|stream| header.version.get() != stream.version + 1) {
+                if stream_before.is_some_and(|stream| header.version.get() - 1 != stream.version) {
                     return h1("the version does not continue the stream");
                 }
                 if stream_before.is_some_and(|stream| header.stream_back.get() != back_distance(position, Some(stream.position))) {
@@ -348,6 +366,18 @@ impl Deferred {
             prev_stream,
         };
         link(&leaf(&fields))
+    }
+}
+
+/// Whether what is bad is only that the file ends inside it.
+fn is_cut(bytes: &[u8], bad: &Bad) -> bool {
+    let left = bytes.get(bad.place as usize..).unwrap_or_default();
+    let header = FrameHeader::ref_from_prefix(left).ok();
+    match bad.violation.rule {
+        _ if left.len() < size_of::<u32>() => true,
+        "F1" => header.is_none_or(|(header, _)| header.stated_bytes().is_some_and(|bytes| bytes as usize > left.len())),
+        "C4" => left.len() < TRAILER_BYTES,
+        _ => false,
     }
 }
 

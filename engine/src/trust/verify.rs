@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::limits::BLOCK_BYTES_MAX;
-use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
+use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader, file_name};
 use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
@@ -89,9 +88,16 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     let mut segments = Vec::with_capacity(numbers.len());
     for &number in &numbers {
         match open_segment(disk, number, Access::Read) {
+            // What a segment of another log says of this one's end counts for nothing.
+            Ok((_, header)) if segments.first().is_some_and(|(_, first): &Opened| first.log_id != header.log_id) => {
+                let violation = Violation { rule: "S6", why: "the header has the id of another log" };
+                outlying = Some(Fault::new(FaultKind::Tampered, file_name(number), 0, violation));
+                break;
+            }
             Ok(opened) => segments.push(opened),
             Err(OpenError::Damaged(fault)) => {
-                outlying = Some(shortened(disk, number, numbers.len())?.unwrap_or(fault));
+                let is_cut = [HEADER_CUT_SHORT.why, BLOCK_CUT_SHORT.why].contains(&&*fault.why);
+                outlying = Some(if is_cut { shortened(disk, number, numbers.len())?.unwrap_or(fault) } else { fault });
                 break;
             }
             Err(OpenError::Unsupported { what }) => {
@@ -154,18 +160,9 @@ fn link_at(segments: &[Opened], position: u64) -> Result<Link, OpenError> {
 /// Rule S1 for a segment that was cut off inside its header, while its successor is there and vouches for more.
 fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>, OpenError> {
     let name = file_name(number);
-    let mut buffer = FileBuffer::default();
-    let file = disk.open(&name, Access::Read).map_err(OpenError::io(format!("opening {name}")))?;
-    buffer.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
-    let file_bytes = buffer.len() as u64;
-    let mut bytes = buffer.to_vec();
-    // Cut off, not changed: with the zeros that its block is filled up with it would be a header.
-    let is_beheaded = bytes.len() < HEADER_BYTES;
-    bytes.resize(BLOCK_BYTES_MAX as usize, 0);
-    let is_short = (is_beheaded || SegmentHeader::parse(&bytes).is_ok())
-        && number < count as u64
-        && open_segment(disk, number + 1, Access::Read).is_ok();
-    Ok(is_short.then(|| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
+    let file_bytes = disk.open(&name, Access::Read).and_then(|file| file.bytes()).map_err(OpenError::io(format!("reading {name}")))?;
+    let successor = if number < count as u64 { open_segment(disk, number + 1, Access::Read).ok() } else { None };
+    Ok(successor.map(|_| Fault::new(FaultKind::Missing, name, file_bytes, SHORTENED)))
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.

@@ -105,7 +105,9 @@ pub(crate) fn read_commit(window: &mut Window, layout: &Layout, start: u64, posi
     loop {
         let next = position.saturating_add(frames.len() as u64);
         let Some(word) = window.get(here, 4)?.map(|bytes| u32_at(bytes, 0)) else {
-            return Err(Finding::cut("C1", here, "the file ends inside a commit").into());
+            let cut = |rule| Finding::cut(rule, here, "the file ends inside a commit");
+            let is_trailer = here == layout.trailer_at(here);
+            return Err(if is_trailer { cut("C4").blaming(align_down(here, layout.block_bytes)) } else { cut("C1") }.into());
         };
         match word {
             FRAME_BYTES_MIN..=FRAME_BYTES_MAX if word % 8 == 0 => {
@@ -162,14 +164,19 @@ pub(crate) fn stream_of(frame: &Frame<'_>) -> Option<StreamRef> {
 
 /// C1: bytes `FF` from `here` to the trailer.
 fn check_padding(window: &mut Window, layout: &Layout, here: u64) -> Check<()> {
-    let count = layout.trailer_at(here) - here;
-    let Some(bytes) = window.get(here, count as usize)? else {
-        return Err(Finding::cut("C1", here, "the file ends inside padding").blaming(align_down(here, layout.block_bytes)).into());
-    };
+    let end = layout.trailer_at(here);
+    // What is there of it comes first in the file, before its being cut off.
+    let there = end.min(window.file_bytes()).saturating_sub(here);
+    let Some(bytes) = window.get(here, there as usize)? else { return Err(cut_padding(layout, here).into()) };
     match bytes.iter().position(|byte| *byte != 0xFF) {
         Some(at) => Err(bad_padding(layout, here + at as u64).into()),
+        None if here + there < end => Err(cut_padding(layout, here).into()),
         None => Ok(()),
     }
+}
+
+fn cut_padding(layout: &Layout, here: u64) -> Finding {
+    Finding::cut("C1", here, "the file ends inside padding").blaming(align_down(here, layout.block_bytes))
 }
 
 fn bad_padding(layout: &Layout, place: u64) -> Finding {

@@ -117,7 +117,7 @@ impl<'a> Ledger<'a> {
         if let Some(trailer) = trailer {
             self.suite.begin_commit(&trailer.previous_digest, trailer.first_position, trailer.count, trailer.time_ns);
         }
-        for (index, at) in frames.iter().enumerate() {
+        for at in frames {
             if at.offset >= stop_at {
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl<'a> Ledger<'a> {
                 return Err(Finding::cut("C1", at.offset, "the file became shorter while it was read").into());
             };
             let frame = Frame::cut(bytes);
-            self.check_frame(&frame, at, index, &mut batch).map_err(|finding| {
+            self.check_frame(&frame, at, &mut batch).map_err(|finding| {
                 let position = self.scan.next_position;
                 finding.at_position(position).in_stream(stream_of(&frame))
             })?;
@@ -142,14 +142,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Steps 4 and 5 for one record.
-    fn check_frame(&mut self, frame: &Frame<'_>, at: &FrameAt, index: usize, batch: &mut Batch) -> Result<(), Finding> {
+    fn check_frame(&mut self, frame: &Frame<'_>, at: &FrameAt, batch: &mut Batch) -> Result<(), Finding> {
         let position = self.scan.next_position;
         let tampered = |(rule, why): (&'static str, &'static str)| Finding::tampered(rule, at.offset, why);
         // Step 4
         record::check_record(frame, at.slot, position, &mut self.suite).map_err(tampered)?;
-        if position > 0 && position == index as u64 {
-            return Err(tampered(("F7", "the genesis record is not alone in the first commit")));
-        }
         let batch_id = batch.step(frame).map_err(tampered)?;
         // Step 5
         if frame.header.recorded_at_ns < self.scan.last_time_ns {

@@ -39,10 +39,16 @@ pub(crate) struct Segment {
 
 /// Walks one segment. Nothing at or behind `stop_at` is checked or counted.
 pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Result<Scan, Error> {
+    let mut window = Window::open(&segment.path)?;
+    let file_bytes = window.file_bytes();
+    if let End::Named { end, .. } = segment.end {
+        window.end_at(end);
+    }
     let mut walk = Walk {
         segment,
         layout: Layout::of(&segment.header),
-        window: Window::open(&segment.path)?,
+        window,
+        file_bytes,
         ledger: Ledger::new(&segment.header),
         frames: Vec::new(),
         stop_at,
@@ -57,7 +63,10 @@ pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Resul
 struct Walk<'a> {
     segment: &'a Segment,
     layout: Layout,
+    /// Ends where the successor says that the commits end.
     window: Window,
+    /// Of the whole file.
+    file_bytes: u64,
     ledger: Ledger<'a>,
     frames: Vec<FrameAt>,
     stop_at: u64,
@@ -74,6 +83,7 @@ impl Walk<'_> {
             if let End::Named { end, footer_bytes } = self.segment.end
                 && start == end
             {
+                self.check_genesis(start, position)?;
                 return self.check_length(end, footer_bytes);
             }
             let trailer = match self.read(start, position)? {
@@ -83,11 +93,6 @@ impl Walk<'_> {
                     None => return Ok(()),
                 },
             };
-            if let End::Named { end, .. } = self.segment.end
-                && trailer.end() > end
-            {
-                return Err(Finding::corrupt("S1", start, "a commit crosses the segment's named end").into());
-            }
             self.ledger.check_frames(&mut self.window, &self.frames, Some(&trailer), self.stop_at)?;
             if trailer.offset >= self.stop_at {
                 return Ok(());
@@ -100,11 +105,18 @@ impl Walk<'_> {
         settle(read_commit(&mut self.window, &self.layout, start, position, &mut self.frames))
     }
 
+    /// F7: the first segment exists only since the genesis record in it is on stable storage (L3).
+    fn check_genesis(&self, end: u64, position: u64) -> Result<(), Finding> {
+        if self.segment.header.number == 1 && position == 0 {
+            return Err(Finding::corrupt("F7", end, "the first segment has no genesis record"));
+        }
+        Ok(())
+    }
+
     /// S1: the file must hold what its successor says it holds.
     fn check_length(&mut self, end: u64, footer_bytes: u64) -> Check<()> {
-        let file_bytes = self.window.file_bytes();
-        if file_bytes < end.saturating_add(footer_bytes) {
-            return Err(Finding::short(file_bytes, "the file ends inside the footer").into());
+        if self.file_bytes < end.saturating_add(footer_bytes) {
+            return Err(Finding::short(self.file_bytes, "the file ends inside the footer").into());
         }
         Ok(())
     }
@@ -112,7 +124,7 @@ impl Walk<'_> {
     /// The bytes at `start` are not a commit: `broken` tells why. Gives the commit if a writer has completed it meanwhile.
     fn at_broken(&mut self, mut broken: Finding, start: u64, position: u64) -> Check<Option<Trailer>> {
         let tries = match self.segment.end {
-            End::Named { .. } => return self.damaged(in_named(broken, self.window.file_bytes())).map(|()| None),
+            End::Named { end, .. } => return self.damaged(in_named(broken, self.file_bytes, end)).map(|()| None),
             End::Walked if !self.patience.is_zero() => TAIL_TRIES,
             End::Walked | End::Unknown => 0,
         };
@@ -140,14 +152,10 @@ impl Walk<'_> {
 
     /// The verdict of section 9 on a segment whose end nobody names.
     fn at_tail(&mut self, broken: Finding, start: u64, position: u64) -> Check<()> {
-        // The segment with the genesis record exists only since that record is on stable storage (L3).
-        let lacks_genesis = self.segment.header.number == 1 && position == 0;
+        let genesis = self.check_genesis(start, position);
         match self.ledger.scan.tail {
-            Tail::Empty | Tail::Footer if lacks_genesis => {
-                Err(Finding::corrupt("F7", start, "the first segment has no genesis record").into())
-            }
-            Tail::Empty | Tail::Footer => Ok(()),
-            Tail::Torn if lacks_genesis => self.damaged(broken),
+            Tail::Empty | Tail::Footer => Ok(genesis?),
+            Tail::Torn if genesis.is_err() => self.damaged(broken),
             // Behind a successor that cannot be read, what recovery cut looks like this and is no fault.
             Tail::Torn if matches!(self.segment.end, End::Unknown) => Ok(()),
             Tail::Torn => {
@@ -160,9 +168,12 @@ impl Walk<'_> {
 }
 
 /// In a segment with a successor every byte up to the named end must be valid (S1).
-fn in_named(broken: Finding, file_bytes: u64) -> Finding {
-    if broken.cut {
+fn in_named(broken: Finding, file_bytes: u64, end: u64) -> Finding {
+    if broken.cut && file_bytes < end {
         return Finding::short(file_bytes, &broken.why);
+    }
+    if broken.cut {
+        return Finding { rule: "S1", why: "a commit crosses the segment's named end".to_owned(), ..broken };
     }
     if broken.rule == "T1" {
         return Finding { rule: "S1", why: "a footer stands before the segment's named end".to_owned(), ..broken };

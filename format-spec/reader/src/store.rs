@@ -37,7 +37,7 @@ pub(crate) fn open(dir: &Path) -> Result<Store, Error> {
         match settle(read_header(&mut window))?.and_then(|header| usable(header, number, &store.segments)) {
             Ok(header) => store.push(path, name, header),
             Err(finding) => {
-                let successor = files.get(&(number + 1));
+                let successor = files.get(&(number + 1)).map(|path| (number + 1, path));
                 store.broken = Some((name, short_or_bad(finding, window.file_bytes(), successor)?));
                 break;
             }
@@ -70,12 +70,12 @@ fn usable(header: Header, number: u64, before: &[Segment]) -> Result<Header, Fin
 }
 
 /// A header cut short is missing bytes if a successor vouches for them, else it is just not a header.
-fn short_or_bad(finding: Finding, file_bytes: u64, successor: Option<&PathBuf>) -> Result<Finding, Error> {
-    let Some(successor) = successor.filter(|_| finding.cut) else { return Ok(finding) };
-    if settle(read_header(&mut Window::open(successor)?))?.is_err() {
-        return Ok(finding);
+fn short_or_bad(finding: Finding, file_bytes: u64, successor: Option<(u64, &PathBuf)>) -> Result<Finding, Error> {
+    let Some((number, successor)) = successor.filter(|_| finding.cut) else { return Ok(finding) };
+    match settle(read_header(&mut Window::open(successor)?))? {
+        Ok(header) if header.number == number => Ok(Finding::short(file_bytes, &finding.why)),
+        _ => Ok(finding),
     }
-    Ok(Finding::short(file_bytes, &finding.why))
 }
 
 fn list(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, Error> {

@@ -40,6 +40,11 @@ impl Window {
         self.file_bytes
     }
 
+    /// Shows nothing at or behind `offset`.
+    pub(crate) fn end_at(&mut self, offset: u64) {
+        self.file_bytes = self.file_bytes.min(offset);
+    }
+
     /// Looks at the file anew: a writer may have gone on meanwhile.
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         self.file_bytes = self.file.metadata().map_err(|source| self.failure(0, source))?.len();

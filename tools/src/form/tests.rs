@@ -1,14 +1,10 @@
 //! Import then export gives the same line, whatever it holds.
 
-use std::collections::BTreeMap;
-
-use chainring::Metadata;
 use proptest::prelude::*;
 
 use super::entry::{BatchName, Claim, Entry, LineReader, Malformed};
-use super::export::{Told, members};
-use super::members::Members;
 use super::{canonical_id, event_id};
+use crate::fuzzing::{self, fields};
 use crate::rawjson;
 
 const ID: &str = "806fb35d-21ad-596b-bd3f-a5234076332d";
@@ -17,30 +13,8 @@ fn read(line: &str) -> Result<(Entry, Option<BatchName>), Malformed> {
     LineReader::new(true).read(1, line.as_bytes())
 }
 
-/// The line as it comes back from a log that keeps exactly the metadata bytes and the body.
 fn exported(line: &str) -> String {
-    let (entry, batch) = read(line).unwrap_or_else(|error| panic!("{error:?}: {line}"));
-    let metadata = Metadata::decode(&entry.event.metadata.encode()).unwrap();
-    let mut out = Vec::new();
-    let mut object = Members::open(&mut out);
-    let told = Told {
-        stream: &entry.event.stream,
-        version: entry.version.unwrap(),
-        id: entry.id,
-        batch: batch.is_some().then_some(entry.id),
-        metadata: &metadata,
-        body: Some(&entry.event.body),
-    };
-    members(&told, &mut object);
-    object.close();
-    String::from_utf8(out).unwrap()
-}
-
-/// Members by name, canonical, without those that are null.
-fn fields(line: &str) -> BTreeMap<String, String> {
-    let members = rawjson::members(rawjson::valid(line).unwrap()).unwrap();
-    let said = members.filter(|(_, value)| *value != "null").map(|(name, value)| (rawjson::name(name), rawjson::canonical(value)));
-    said.filter(|(name, _)| name != "seq").collect()
+    fuzzing::exported(line.as_bytes()).unwrap_or_else(|| panic!("refused: {line}"))
 }
 
 fn comes_back(line: &str) {

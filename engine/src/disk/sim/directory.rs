@@ -184,6 +184,10 @@ impl SimDisk {
         let number = state.next_number();
         let fate = state.plan.meet(call);
         let result = act(&mut state, fate);
+        if call == Call::Probe && result.is_ok() {
+            // There are too many of them to be told.
+            return result;
+        }
         let note = match fate {
             Fate { failure: Some(_), .. } => " (injected)",
             Fate { misdirected: true, .. } => " (misdirected)",
@@ -200,6 +204,7 @@ impl SimDisk {
 
     /// Arms a fault.
     pub fn inject(&self, fault: Fault) {
+        self.note(&format!("armed {fault:?}"));
         self.state().plan.arm(fault);
     }
 
@@ -218,6 +223,7 @@ impl SimDisk {
 
     /// Limits the files to together that many bytes: what would make them longer fails with ENOSPC. What is there stays.
     pub fn limit_space(&self, bytes: Option<u64>) {
+        self.note(&format!("space is {bytes:?}"));
         self.state().space_bytes = bytes;
     }
 
@@ -271,10 +277,11 @@ impl SimDisk {
         self.state().counts[call as usize]
     }
 
-    /// Calls of every kind so far.
+    /// Calls of every kind so far, [`Call::Probe`] left out.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.state().counts.iter().sum()
+        let state = self.state();
+        state.counts.iter().sum::<u64>() - state.counts[Call::Probe as usize]
     }
 
     /// The last calls, a line each, for the message of a failing test. A copy of a disk carries on its trace.
@@ -367,9 +374,18 @@ impl SimDisk {
     /// Changes a file from outside, durably.
     pub fn overwrite(&self, name: &str, content: Vec<u8>) {
         let mut state = self.state();
-        state.inodes.push(Inode::settled(name, content, Vec::new()));
-        let inode = state.inodes.len() - 1;
         state.exists = true;
+        let settled = Inode::settled(name, content, Vec::new());
+        let inode = match state.names.get(name) {
+            Some(&inode) => {
+                state.inodes[inode] = settled;
+                inode
+            }
+            None => {
+                state.inodes.push(settled);
+                state.inodes.len() - 1
+            }
+        };
         state.names.insert(name.to_owned(), inode);
         state.durable_names.insert(name.to_owned(), inode);
     }

@@ -39,11 +39,13 @@ pub enum Call {
     Region,
     /// [`DiskFile::drop_cache`](crate::disk::DiskFile::drop_cache)
     DropCache,
+    /// Reading in place what [`DiskFile::region`](crate::disk::DiskFile::region) gave. It is no call to the disk, so only faults that name it count it.
+    Probe,
 }
 
 impl Call {
     /// Every kind.
-    pub const ALL: [Call; 16] = [
+    pub const ALL: [Call; 17] = [
         Call::CreateDirectory,
         Call::List,
         Call::Open,
@@ -60,6 +62,7 @@ impl Call {
         Call::SetBytes,
         Call::Region,
         Call::DropCache,
+        Call::Probe,
     ];
 }
 
@@ -101,7 +104,7 @@ pub enum Fault {
     Full,
     /// The n-th call of a kind fails.
     Nth {
-        /// Which kind; `None` counts calls of every kind.
+        /// Which kind; `None` counts calls of every kind but [`Call::Probe`].
         call: Option<Call>,
         /// 1 is the next.
         n: u64,
@@ -128,7 +131,7 @@ enum Counts {
 impl Counts {
     fn includes(self, call: Call) -> bool {
         match self {
-            Counts::Any => true,
+            Counts::Any => call != Call::Probe,
             Counts::Only(only) => only == call,
             Counts::Syncs => matches!(call, Call::Sync | Call::SyncDirectory),
         }

@@ -1,11 +1,13 @@
 //! The calls on one simulated file.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::directory::{SimDisk, Target};
 use super::inode::sectors;
 use super::{Call, Failure};
-use crate::disk::{DiskFile, Region};
+use crate::disk::{DiskFile, Probe, Region};
 
 #[derive(Debug)]
 pub(super) struct SimFile {
@@ -14,23 +16,6 @@ pub(super) struct SimFile {
 }
 
 impl SimFile {
-    fn read(&self, call: Call, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let span = Some((offset, buffer.len() as u64));
-        self.disk.call(call, Target::Inode(self.inode), span, |state, fate| {
-            if let Some(failure) = fate.failure {
-                return Err(failure.error());
-            }
-            let inode = &state.inodes[self.inode];
-            let end = offset.checked_add(buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let found = inode.cached.get(offset as usize..end as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
-            if !inode.is_readable(offset..end) {
-                return Err(Failure::Device.error());
-            }
-            buffer.copy_from_slice(found);
-            Ok(())
-        })
-    }
-
     fn sync(&self, call: Call) -> io::Result<()> {
         self.disk.call(call, Target::Inode(self.inode), None, |state, fate| {
             if let Some(failure) = fate.failure {
@@ -86,7 +71,20 @@ impl DiskFile for SimFile {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read(Call::Read, buffer, offset)
+        let span = Some((offset, buffer.len() as u64));
+        self.disk.call(Call::Read, Target::Inode(self.inode), span, |state, fate| {
+            if let Some(failure) = fate.failure {
+                return Err(failure.error());
+            }
+            let inode = &state.inodes[self.inode];
+            let end = offset.checked_add(buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let found = inode.cached.get(offset as usize..end as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
+            if !inode.is_readable(offset..end) {
+                return Err(Failure::Device.error());
+            }
+            buffer.copy_from_slice(found);
+            Ok(())
+        })
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -131,12 +129,30 @@ impl DiskFile for SimFile {
     }
 
     fn region(&self, bytes: usize) -> io::Result<Region> {
-        let mut content = vec![0; bytes];
-        self.read(Call::Region, &mut content, 0)?;
-        Ok(Region::memory(content))
+        let content = self.disk.call(Call::Region, Target::Inode(self.inode), Some((0, bytes as u64)), |state, fate| {
+            if let Some(failure) = fate.failure {
+                return Err(failure.error());
+            }
+            let content = state.inodes[self.inode].cached.get(..bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok(content.to_vec())
+        })?;
+        // What cannot be read is met when it is read.
+        let file = SimFile { disk: self.disk.clone(), inode: self.inode };
+        Ok(Region::probed(content, Arc::new(file)))
     }
 
     fn drop_cache(&self) -> io::Result<()> {
         self.sync(Call::DropCache)
+    }
+}
+
+impl Probe for SimFile {
+    fn probe(&self, range: Range<usize>) -> io::Result<()> {
+        let span = Some((range.start as u64, range.len() as u64));
+        self.disk.call(Call::Probe, Target::Inode(self.inode), span, |state, fate| match fate.failure {
+            Some(failure) => Err(failure.error()),
+            None if state.inodes[self.inode].is_readable(range.start as u64..range.end as u64) => Ok(()),
+            None => Err(Failure::Device.error()),
+        })
     }
 }

@@ -136,7 +136,7 @@ impl Built {
         Built::with_first_commit(block, &[])
     }
 
-    /// A store whose first commit holds events too, which the document forbids.
+    /// A store whose first commit holds events too.
     pub(crate) fn with_first_commit(block: usize, drafts: &[Draft]) -> Self {
         let mut built = Built {
             block,

@@ -1,0 +1,58 @@
+//! A bounded number of random histories, the seeds that failed once, and the canaries: the harness must notice a broken promise.
+
+use std::path::Path;
+
+use chainring_fuzz::history::{Canary, run, seeds_in};
+
+fn must_hold(seed: u64) {
+    if let Err(failure) = run(seed, Canary::None) {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn random_histories_hold() {
+    (1_000_000..1_000_096).for_each(must_hold);
+}
+
+#[test]
+fn seeds_that_failed_once_hold() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/history.seeds");
+    let seeds = seeds_in(&std::fs::read_to_string(path).unwrap());
+    assert!(!seeds.is_empty());
+    seeds.into_iter().for_each(must_hold);
+}
+
+#[test]
+fn a_seed_repeats_its_history() {
+    for seed in [7, 23, 40] {
+        let told = |canary| match run(seed, canary) {
+            Ok(summary) => format!("{summary}"),
+            Err(failure) => format!("{failure}"),
+        };
+        assert_eq!(told(Canary::None), told(Canary::None));
+        assert_eq!(told(Canary::LostEvent), told(Canary::LostEvent));
+    }
+}
+
+/// Of so many histories, how many notice.
+fn noticed(canary: Canary, seeds: u64) -> Vec<String> {
+    let failed = (0..seeds).filter_map(|seed| run(seed, canary).err());
+    failed.map(|failure| format!("{failure}")).collect()
+}
+
+#[test]
+fn a_broken_promise_is_noticed_and_told() {
+    for (canary, at_least, words) in [
+        (Canary::LyingDisk, 10, "acknowledged events are gone"),
+        (Canary::LostEvent, 20, "acknowledged events are gone"),
+        (Canary::ChangedEvent, 20, "has other content"),
+    ] {
+        let stories = noticed(canary, 40);
+        assert!(stories.len() >= at_least, "{canary:?}: only {} of 40 noticed", stories.len());
+        let named = stories.iter().filter(|story| story.contains(words)).count();
+        // A store that lost whole files is noticed by other words.
+        assert!(named >= 8, "{canary:?}: {named} of {} say why", stories.len());
+        assert!(stories.iter().all(|story| story.contains("again: cargo run --release -p chainring-fuzz -- --seed ")));
+    }
+}

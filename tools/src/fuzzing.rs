@@ -1,0 +1,44 @@
+//! What `fuzz/` needs of this package's insides: a line of the import form, and what comes back of it. Not for other use.
+
+use std::collections::BTreeMap;
+
+use chainring::Metadata;
+
+use crate::form::entry::LineReader;
+use crate::form::export::{Told, members};
+use crate::form::members::Members;
+use crate::rawjson;
+
+/// The line as it comes back from a log that keeps exactly its metadata bytes and its body; `None` if it is refused.
+///
+/// # Panics
+/// If what an accepted line becomes breaks a promise of the form.
+#[must_use]
+pub fn exported(line: &[u8]) -> Option<String> {
+    let (entry, batch) = LineReader::new(true).read(1, line).ok()?;
+    let metadata = Metadata::decode(&entry.event.metadata.encode()).expect("metadata of an accepted line is valid");
+    let mut out = Vec::new();
+    let mut object = Members::open(&mut out);
+    let told = Told {
+        stream: &entry.event.stream,
+        version: entry.version.expect("the version was required"),
+        id: entry.id,
+        batch: batch.is_some().then_some(entry.id),
+        metadata: &metadata,
+        body: Some(&entry.event.body),
+    };
+    members(&told, &mut object);
+    object.close();
+    Some(String::from_utf8(out).expect("an export is text"))
+}
+
+/// The members of a JSON object by name, in canonical form, without those that are null and without `seq`, which is counted anew.
+///
+/// # Panics
+/// If it is no JSON object.
+#[must_use]
+pub fn fields(line: &str) -> BTreeMap<String, String> {
+    let members = rawjson::members(rawjson::valid(line).expect("valid JSON")).expect("an object");
+    let said = members.filter(|(_, value)| *value != "null").map(|(name, value)| (rawjson::name(name), rawjson::canonical(value)));
+    said.filter(|(name, _)| name != "seq").collect()
+}
