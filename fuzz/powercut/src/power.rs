@@ -54,8 +54,8 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    fn opened(&mut self, what: impl std::fmt::Debug) {
-        *self.opened.entry(format!("{what:?}").to_lowercase()).or_insert(0) += 1;
+    fn opened(&mut self, what: &str) {
+        *self.opened.entry(what.to_lowercase()).or_insert(0) += 1;
     }
 }
 
@@ -170,7 +170,7 @@ impl Trial<'_> {
     fn count(&self, judged: Result<Verdict, Failure>, cut: &Cut, before: &str, seed: u64, counts: &mut Counts) -> Option<Verdict> {
         let (word, why) = match judged {
             Ok(verdict) => {
-                counts.opened(verdict.opened);
+                counts.opened(&format!("{:?}", verdict.opened));
                 counts.cut_bytes += verdict.cut_bytes;
                 counts.events += verdict.events;
                 return Some(verdict);
