@@ -13,6 +13,7 @@
 //! | L5 | `log` | the front door |
 //! | L6 | `query` | asking about the past |
 //! | L7 | `trust` | convincing a stranger |
+//! | L8 | `salvage` | getting out of a damaged store what is intact |
 //!
 //! `engine/ARCHITECTURE.md` follows one event through them.
 
@@ -23,6 +24,7 @@ mod error;
 mod log;
 mod query;
 mod ring;
+mod salvage;
 mod segment;
 mod sequencer;
 mod sync;
@@ -36,5 +38,9 @@ pub use condition::{Durability, Expected};
 pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
+pub use salvage::{
+    BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Missing, Ranges, Reason, Salvage, SalvageError, SalvageOptions,
+    SalvagedStream, Totals, Unplaced, VersionRun,
+};
 pub use sequencer::{EventReceipt, Receipt, Remembered};
 pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};

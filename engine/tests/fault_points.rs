@@ -94,12 +94,18 @@ fn check_open_error(error: &OpenError) {
         OpenError::Io { doing, source } => {
             assert!(!doing.is_empty() && source.raw_os_error().is_some(), "{error}");
         }
+        OpenError::Read { segment, source, .. } => {
+            assert!(segment.ends_with(".seg") && source.raw_os_error().is_some(), "{error}");
+        }
         other => panic!("a failing call is no {other:?}"),
     }
 }
 
 fn check_read_error(error: &ReadError) {
-    assert!(matches!(error, ReadError::Io { segment, .. } if segment.ends_with(".seg")), "{error:?}");
+    assert!(
+        matches!(error, ReadError::Io { segment, source, .. } if segment.ends_with(".seg") && source.raw_os_error().is_some()),
+        "{error:?}"
+    );
 }
 
 /// Notes an outcome; checks that the log then is as documented.
@@ -481,7 +487,7 @@ fn reading_and_verifying() {
                 let seen_by_reader = !disk.is_fault_waiting();
                 disk.heal();
                 disk.inject(Fault::Nth { call: None, n, failure, lasting: false });
-                match verify_in(&environment, Path::new("simulated"), &VerifyOptions { threads: 1, progress: None }) {
+                match verify_in(&environment, Path::new("simulated"), &VerifyOptions { threads: 1, ..VerifyOptions::default() }) {
                     // The bytes done are counted by asking for lengths; that alone may fail without harm.
                     Ok(report) => assert!(report.is_ok(), "an error of the device is no damage: {report:?}"),
                     Err(error) => check_open_error(&error),
@@ -492,6 +498,39 @@ fn reading_and_verifying() {
             }
         }
     }
+}
+
+#[test]
+fn reading_in_place_where_any_look_may_fail() {
+    let (store, _) =
+        prepared(&[Step::Append(3, 20_000), Step::Append(4, 10), Step::Append(1, 50_000), Step::Append(1, 10)], End::Close, 512);
+    let environment = store.environment(1);
+    let opened = read(&environment).unwrap();
+    let whole = look_around(&opened).unwrap();
+    let mut failed = 0;
+    for n in 1.. {
+        store.inject(Fault::Nth { call: Some(Call::Probe), n, failure: Failure::Device, lasting: false });
+        match look_around(&opened) {
+            Ok(seen) => assert_eq!(seen, whole),
+            Err(error) => {
+                failed += 1;
+                check_read_error(&error);
+            }
+        }
+        if store.is_fault_waiting() {
+            break;
+        }
+    }
+    assert!(failed > 100, "{failed} looks failed");
+    store.heal();
+    // A retry whose first answer was lost is compared with what is stored: where that cannot be read, the answer is not known.
+    let log = open(&environment).unwrap();
+    let (ids, request) = Ledger::default().request(3, 20_000);
+    store.make_unreadable("0000000001.seg", 0..1 << 20);
+    assert!(matches!(log.append(request.clone()), Err(AppendError::Read(ReadError::Io { .. }))));
+    store.heal();
+    let receipt = log.append(request).unwrap();
+    assert!(receipt.duplicate && receipt.events.len() == ids.len());
 }
 
 #[test]

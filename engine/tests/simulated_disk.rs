@@ -93,6 +93,16 @@ fn each_change_of_a_name_survives_or_not_until_the_directory_is_synced() {
 }
 
 #[test]
+fn what_is_remembered_beside_is_never_synced() {
+    let disk = SimDisk::new();
+    assert_eq!(disk.remembered().unwrap(), None);
+    disk.remember(b"1").unwrap();
+    disk.remember(b"2").unwrap();
+    assert_eq!(disk.snapshot().remembered().unwrap(), Some(b"2".to_vec()));
+    assert_eq!(outcomes(&disk, |disk| disk.remembered().unwrap()), [None, Some(b"1".to_vec()), Some(b"2".to_vec())]);
+}
+
+#[test]
 fn a_failed_sync_is_forgotten_by_everyone_but_the_device() {
     let (disk, file) = disk_with_file("a", SECTOR);
     file.write_all_at(&[1; 2 * SECTOR], 0).unwrap();
@@ -133,6 +143,8 @@ fn the_nth_call_of_a_kind_fails_once_or_from_then_on() {
                     Call::SetBytes => file.set_bytes(SECTOR as u64),
                     Call::Region => file.region(8).map(drop),
                     Call::DropCache => file.drop_cache(),
+                    Call::Remembered => disk.remembered().map(drop),
+                    Call::Remember => disk.remember(b"seen"),
                     Call::Probe => region.read(0, 8).map(drop).map_err(|(_, error)| error),
                 };
                 disk.inject(Fault::Nth { call: Some(call), n: 3, failure, lasting });

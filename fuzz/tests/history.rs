@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chainring_fuzz::history::{Canary, run, seeds_in};
+use chainring_fuzz::history::{Canary, Summary, run, seeds_in};
 
 fn must_hold(seed: u64) {
     if let Err(failure) = run(seed, Canary::None) {
@@ -11,8 +11,42 @@ fn must_hold(seed: u64) {
 }
 
 #[test]
-fn random_histories_hold() {
-    (1_000_000..1_000_096).for_each(must_hold);
+fn random_histories_hold_and_meet_everything() {
+    let mut total = Summary::default();
+    for seed in 1_000_000..1_000_160 {
+        match run(seed, Canary::None) {
+            Ok(summary) => total.add(&summary),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    let things = [
+        "opened Created",
+        "opened Clean",
+        "opened Killed",
+        "opened Torn",
+        "opened by threads",
+        "open failed",
+        "poisoned",
+        "power cut",
+        "damaged copy",
+        "second reader",
+        "treason found",
+        "treason unseen",
+        "answer durable",
+        "answer written",
+        "answer duplicate",
+        "answer refused",
+        "answer id conflict",
+        "answer partly known",
+        "answer unknown",
+        "answer poisoned",
+        "answer no space",
+        "answer no segment",
+        "answer clock jump",
+    ];
+    for thing in things {
+        assert!(total.of(thing) > 0, "{thing} was never met: {total}");
+    }
 }
 
 #[test]

@@ -53,8 +53,29 @@ pub(crate) enum Command {
     Info,
     /// Check every checksum, link and digest
     Verify(Verify),
+    /// Explain in words whether the log is sound, and what to do if it is not
+    Fsck,
+    /// Copy everything intact of a damaged log to a new one
+    Salvage(Salvage),
     /// Tell, take back and prove one wrong cancellation
     Demo(Demo),
+}
+
+/// Options of `salvage`.
+#[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// Directory of the new log, which must be empty or absent
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub(crate) to: Option<PathBuf>,
+    /// Names that streams may have, one a line, for streams whose own name is lost
+    #[arg(long, value_name = "FILE")]
+    pub(crate) names: Option<PathBuf>,
+    /// Also copy events of which nothing is wrong but the link
+    #[arg(long)]
+    pub(crate) include_tampered: bool,
+    /// Only say what would be copied and what is missing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Options of `demo`.

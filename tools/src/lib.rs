@@ -1,6 +1,6 @@
 //! `chainring`: the command line of Chainring.
 //!
-//! Every command but `init`, `import` and `demo`, which brings its own log, only reads: it works on a log whose writer was killed, and shows what recovery would keep.
+//! Every command but `init`, `import` and `demo`, which brings its own log, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
 mod cli;
@@ -8,12 +8,14 @@ mod demo;
 mod export;
 mod fold;
 mod form;
+mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
 mod import;
 mod init;
 mod output;
 mod rawjson;
+mod salvage;
 mod show;
 mod state;
 mod time;
@@ -53,6 +55,8 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Tail(args) => show::tail(log, args, out),
         Command::Info => show::info(log, out),
         Command::Verify(args) => verify::run(log, args, out),
+        Command::Fsck => fsck::run(log, out),
+        Command::Salvage(args) => salvage::run(log, args, out),
         Command::Demo(_) => unreachable!("the demo was run before a log was asked for"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use chainring::{Link, Remembered, VerifyOptions};
+use chainring::{Link, OpenError, Remembered, VerifyOptions};
 use serde_json::Value;
 
 use crate::output::Failure;
@@ -44,7 +44,7 @@ impl Fault {
 }
 
 /// Asks the engine.
-pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Verdict, Failure> {
+pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Verdict, OpenError> {
     let report = chainring::verify(store, options)?;
     let fault = report.fault.map(|fault| Fault {
         kind: fault.kind.to_string(),

@@ -86,7 +86,7 @@ impl Driver {
     }
 
     pub(super) fn summary(&self) -> Summary {
-        Summary { histories: 1, events: self.model.events() as u64, ..self.summary }
+        self.summary.clone()
     }
 
     pub(super) fn story(&self) -> String {
@@ -124,7 +124,12 @@ impl Driver {
         let random = &mut self.random;
         let n = 1 + random.below(within);
         let failure = Failure::ALL[random.below(3) as usize];
-        match random.below(6) {
+        match random.below(7) {
+            // Another segment cannot be begun.
+            6 => {
+                let call = [Call::Create, Call::Reserve][random.below(2) as usize];
+                Fault::Nth { call: Some(call), n: 1 + random.below(2), failure, lasting: false }
+            }
             0 => Fault::Write(n.div_ceil(3)),
             1 => Fault::Sync(n.div_ceil(3)),
             2 => Fault::Full,
@@ -164,7 +169,11 @@ impl Driver {
             environment.entropy = Arc::new(entropy);
             self.excuses.fault = true;
         }
-        let options = Options::new().segment_bytes(segment_bytes).accept_clock_jump(accept).origin("simulated");
+        let mut options =
+            Options::new().segment_bytes(segment_bytes).accept_clock_jump(accept).origin("simulated").remember(self.random.one_in(2));
+        if self.model.durable() > 0 && self.random.one_in(3) {
+            options = options.expect_at_least(self.model.remembered(self.random.below(self.model.durable() as u64) as usize));
+        }
         match options.open_in(environment, "simulated") {
             Ok(log) => {
                 self.opened(&log);
@@ -174,7 +183,7 @@ impl Driver {
                 assert!(self.excuses.fault, "it cannot be opened: {error}");
                 check_io_error(&error);
                 self.tell(format!("not opened: {error}"));
-                self.summary.failed_opens += 1;
+                self.summary.count("open failed");
                 None
             }
         }
@@ -183,7 +192,12 @@ impl Driver {
     /// What an open shows is what is there from now on.
     fn opened(&mut self, log: &Log) {
         let report = log.report().clone();
-        let mut shown = found(log).expect("what was just recovered can be read");
+        assert_eq!(report.rollback, None, "nobody has put it back");
+        let mut shown = found(log).unwrap_or_else(|error| {
+            assert!(self.excuses.fault, "what was just recovered cannot be read: {error}");
+            self.heal();
+            found(log).expect("nothing fails any more")
+        });
         self.tell(format!("opened: {:?}, epoch {}, {} events", report.opened, report.epoch, shown.len()));
         match self.canary {
             Canary::LostEvent => drop(shown.pop()),
@@ -196,7 +210,7 @@ impl Driver {
         assert!(report.epoch >= self.epoch, "epoch {} after {}", report.epoch, self.epoch);
         assert!(!self.exists || report.opened != Opened::Created, "a second store was made");
         (self.exists, self.epoch) = (true, report.epoch);
-        self.summary.opens += 1;
+        self.summary.count(&format!("opened {:?}", report.opened));
     }
 
     /// One life of a log: open, steps, end. Leaves the disk as the next life finds it.
@@ -255,7 +269,9 @@ impl Driver {
                 self.disk = left;
             }
         }
-        self.summary.poisoned += u64::from(self.model.is_poisoned());
+        if self.model.is_poisoned() {
+            self.summary.count("poisoned");
+        }
         // Whoever waits for an answer has died with the process.
         let excuses = self.excuses;
         for left in std::mem::take(&mut self.in_flight) {
@@ -267,7 +283,7 @@ impl Driver {
     }
 
     fn cut(&mut self) -> SimDisk {
-        self.summary.cuts += 1;
+        self.summary.count("power cut");
         self.disk.crash(self.random.next_u64())
     }
 
@@ -381,7 +397,7 @@ impl Driver {
     }
 
     fn answer(&mut self, asked: Asked, result: Result<Receipt, AppendError>) {
-        self.summary.answers += 1;
+        self.summary.count(kind(&result));
         if let Err(error) = &result {
             self.disk.note(&format!("answered: {error}"));
         }
@@ -583,13 +599,19 @@ impl Driver {
         let kind = report.fault.as_ref().map(|fault| fault.kind);
         assert_eq!(kind, is_torn.then_some(FaultKind::Torn), "{:?}", report.fault);
         assert_eq!(report.events, shown.len() as u64);
+        // Whoever has seen more than there is must be told.
+        let unseen = Position(shown.len() as u64 + 1);
+        match Options::new().segment_bytes(64 << 10).expect_at_least(unseen).open_in(self.disk.snapshot().environment(1), "simulated") {
+            Err(OpenError::Damaged(fault)) if fault.kind == FaultKind::RollbackSuspected => {}
+            other => panic!("position {unseen} was expected, and nobody minds: {:?}", other.map(|log| log.report().clone())),
+        }
         if self.random.one_in(8) {
             self.compare_with_second_reader(&self.disk.clone(), &report);
         }
     }
 
     fn compare_with_second_reader(&mut self, disk: &SimDisk, report: &VerifyReport) {
-        self.summary.compared += 1;
+        self.summary.count("second reader");
         let directory = tempfile::tempdir().expect("a temporary directory");
         disk.save(directory.path()).expect("a temporary directory is writable");
         let options = chainring_reader::Options { threads: 1, patience: Duration::ZERO };
@@ -601,7 +623,7 @@ impl Driver {
 
     /// A bit flips, or a sector cannot be read: what is shown is right, or there is an error.
     fn damage_a_copy(&mut self) {
-        self.summary.damaged += 1;
+        self.summary.count("damaged copy");
         let copy = self.disk.snapshot();
         let seed = self.random.next_u64();
         let Some((name, offset)) = copy.flip_somewhere(seed) else { return };
@@ -616,7 +638,7 @@ impl Driver {
         let environment = Environment { disk: Arc::new(copy.clone()), ..self.environment() };
         let report = verify(&environment);
         if let Err(error) = &report {
-            assert!(matches!(error, OpenError::Io { .. }) || self.is_absence_fine(error), "{error}");
+            assert!(matches!(error, OpenError::Io { .. } | OpenError::Read { .. }) || self.is_absence_fine(error), "{error}");
         }
         let check = |store: &Store, who: &str| {
             let Ok(shown) = found(store) else { return };
@@ -713,19 +735,40 @@ impl Driver {
         self.disk = self.cut();
         let environment = self.environment();
         match verify(&environment) {
-            Ok(_) | Err(OpenError::Io { .. } | OpenError::NotAStore { .. }) => {}
+            Ok(report) if self.random.one_in(3) => self.compare_with_second_reader(&self.disk.clone(), &report),
+            Ok(_) | Err(OpenError::Io { .. } | OpenError::Read { .. } | OpenError::NotAStore { .. }) => {}
             Err(error) => panic!("verification gave up: {error}"),
         }
         let opened = Options::new().segment_bytes(64 << 10).open_in(environment, "simulated");
         self.tell(format!("after treason: {:?}", opened.as_ref().map(|log| log.report().clone())));
+        self.summary.count(if opened.is_ok() { "treason unseen" } else { "treason found" });
         match opened {
             Ok(log) => match found(&log) {
                 Ok(shown) => self.model.reconcile(&shown, true),
                 Err(error) => self.tell(format!("after treason: {error}")),
             },
             Err(OpenError::Damaged(_)) => {}
-            Err(error) => panic!("what a drive did is damage, and no {error}"),
+            Err(error) => panic!("what a drive did is damage, not: {error}"),
         }
+    }
+}
+
+/// An answer in a word.
+fn kind(result: &Result<Receipt, AppendError>) -> &'static str {
+    match result {
+        Ok(receipt) if receipt.duplicate => "answer duplicate",
+        Ok(receipt) if receipt.durability == Durability::Written => "answer written",
+        Ok(_) => "answer durable",
+        Err(AppendError::Refused(_)) => "answer refused",
+        Err(AppendError::IdConflict { .. }) => "answer id conflict",
+        Err(AppendError::PartlyKnown { .. }) => "answer partly known",
+        Err(AppendError::OutcomeUnknown(_)) => "answer unknown",
+        Err(AppendError::Poisoned(_)) => "answer poisoned",
+        Err(AppendError::NoSpace(_)) => "answer no space",
+        Err(AppendError::NoSegment(_)) => "answer no segment",
+        Err(AppendError::ClockJump { .. }) => "answer clock jump",
+        Err(AppendError::Read(_)) => "answer unreadable",
+        Err(_) => "answer other",
     }
 }
 
@@ -737,6 +780,9 @@ fn verify(environment: &Environment) -> Result<VerifyReport, OpenError> {
 fn check_io_error(error: &OpenError) {
     match error {
         OpenError::Io { doing, source } => assert!(!doing.is_empty() && source.raw_os_error().is_some(), "{error}"),
+        OpenError::Read { segment, source, .. } => {
+            assert!(segment.ends_with(".seg") && source.raw_os_error().is_some(), "{error}");
+        }
         other => panic!("a failing call is no {other:?}"),
     }
 }

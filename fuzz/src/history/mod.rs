@@ -8,6 +8,7 @@
 //! which breaks the engine's promise on purpose and must be noticed.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,52 +30,33 @@ pub enum Canary {
     ChangedEvent,
 }
 
-/// What happened in a history, or in many.
-#[derive(Debug, Clone, Copy, Default)]
+/// What happened in a history, or in many: how often each kind of thing was met.
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// Histories.
-    pub histories: u64,
-    /// Opens for writing that succeeded.
-    pub opens: u64,
-    /// Opens for writing that failed by a fault.
-    pub failed_opens: u64,
-    /// Requests that were answered.
-    pub answers: u64,
-    /// Events that were in the log at the end.
-    pub events: u64,
-    /// Logs that were poisoned.
-    pub poisoned: u64,
-    /// Power cuts.
-    pub cuts: u64,
-    /// Copies that were damaged on purpose.
-    pub damaged: u64,
-    /// Copies the independent reader judged as well.
-    pub compared: u64,
+    met: BTreeMap<String, u64>,
 }
 
 impl Summary {
+    fn count(&mut self, what: &str) {
+        *self.met.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// How often something was met.
+    #[must_use]
+    pub fn of(&self, what: &str) -> u64 {
+        self.met.get(what).copied().unwrap_or(0)
+    }
+
     /// Adds another one.
     pub fn add(&mut self, other: &Summary) {
-        self.histories += other.histories;
-        self.opens += other.opens;
-        self.failed_opens += other.failed_opens;
-        self.answers += other.answers;
-        self.events += other.events;
-        self.poisoned += other.poisoned;
-        self.cuts += other.cuts;
-        self.damaged += other.damaged;
-        self.compared += other.compared;
+        other.met.iter().for_each(|(what, count)| *self.met.entry(what.clone()).or_default() += count);
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { histories, opens, failed_opens, answers, events, poisoned, cuts, damaged, compared } = self;
-        write!(
-            f,
-            "{histories} histories: {opens} opens and {failed_opens} that failed, {answers} answers, {events} events, {poisoned} poisoned logs, \
-             {cuts} power cuts, {damaged} damaged copies, {compared} judged by the second reader"
-        )
+        write!(f, "{} histories", self.of("histories"))?;
+        self.met.iter().filter(|(what, _)| *what != "histories").try_for_each(|(what, count)| write!(f, ", {what} {count}"))
     }
 }
 
@@ -113,7 +95,11 @@ fn guarded<T>(seed: u64, mut state: T, run: impl FnOnce(&mut T), tell: impl FnOn
     let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut state)));
     let (summary, story) = tell(&state);
     match outcome {
-        Ok(()) => Ok(summary),
+        Ok(()) => {
+            let mut summary = summary;
+            summary.count("histories");
+            Ok(summary)
+        }
         Err(panic) => Err(Failure { seed, message: message_of(&*panic), story }),
     }
 }

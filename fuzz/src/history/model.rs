@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chainring::{
-    AppendError, AsOf, Conflict, Durability, Event, EventId, EventRef, Expected, Link, ReadError, Receipt, Request, Store, Version,
+    AppendError, AsOf, Conflict, Durability, Event, EventId, EventRef, Expected, Link, Position, ReadError, Receipt, Remembered, Request,
+    Store, Version,
 };
 
 /// A request as its client made it.
@@ -371,6 +372,11 @@ impl Model {
         assert!(shown.backward().map(|event| event.unwrap().version().0).eq(own.iter().rev().copied()), "{moment:?}: {stream}");
     }
 
+    /// What a client has kept of an event.
+    pub(super) fn remembered(&self, index: usize) -> Remembered {
+        Remembered { position: Position(index as u64 + 1), link: self.rows[index].link }
+    }
+
     /// Recorded time and id of an event, for choosing moments.
     pub(super) fn event_at(&self, index: usize) -> (u64, EventId) {
         let row = &self.rows[index];
@@ -384,7 +390,7 @@ fn batch_place(asked: &Asked, index: usize) -> Option<(u32, u32)> {
 
 impl Model {
     /// A request whose receipt nobody kept, after a sync: its first event was found at this position or not.
-    pub(super) fn forgotten(&mut self, asked: &Asked, position: Option<chainring::Position>, excuses: Excuses) {
+    pub(super) fn forgotten(&mut self, asked: &Asked, position: Option<Position>, excuses: Excuses) {
         let next = self.rows.len() as u64 + 1;
         if position.is_some_and(|position| position.0 == next) {
             assert_eq!(self.judge(asked), Verdict::Append);

@@ -45,7 +45,7 @@ impl Crowd {
     }
 
     pub(super) fn summary(&self) -> Summary {
-        Summary { histories: 1, ..self.summary }
+        self.summary.clone()
     }
 
     pub(super) fn story(&self) -> String {
@@ -59,7 +59,7 @@ impl Crowd {
             let Ok(log) = Options::new().segment_bytes(64 << 10).open_in(self.disk.environment(self.random.next_u64()), "simulated") else {
                 panic!("without a fault it opens");
             };
-            self.summary.opens += 1;
+            self.summary.count("opened by threads");
             self.check(&log, &mut sent);
             if self.random.one_in(2) {
                 let n = 1 + self.random.below(60);
@@ -82,7 +82,7 @@ impl Crowd {
                 drop(log);
                 self.disk.snapshot()
             } else {
-                self.summary.cuts += 1;
+                self.summary.count("power cut");
                 let left = self.disk.crash(self.random.next_u64());
                 self.disk.unplug();
                 drop(log);
@@ -130,7 +130,6 @@ impl Crowd {
             assert!(rest.is_empty(), "thread {thread}: invented or out of order: {rest:?}");
         }
         assert!(seen.is_empty(), "unknown threads: {seen:?}");
-        self.summary.events = log.stats().events;
     }
 }
 

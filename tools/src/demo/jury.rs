@@ -35,7 +35,7 @@ fn facts(verdict: &Verdict) -> impl PartialEq {
 }
 
 fn by_engine(store: &Path) -> Result<Verdict, Failure> {
-    verdict::by_engine(store, &VerifyOptions::default())
+    Ok(verdict::by_engine(store, &VerifyOptions::default())?)
 }
 
 fn by_reader(store: &Path) -> Result<Verdict, Failure> {

@@ -38,6 +38,8 @@ pub(super) struct State {
     /// How much of a failing call is done after all; nothing without a seed.
     chance: Option<SimRandom>,
     space_bytes: Option<u64>,
+    /// What was handed to `remember`, the newest last; any of it may be what survives a power cut.
+    beside: Vec<Vec<u8>>,
     counts: [u64; Call::ALL.len()],
     /// Number of the last call or change.
     number: u64,
@@ -309,6 +311,7 @@ impl SimDisk {
             after.inodes.clone_from(&state.inodes);
             (after.names, after.durable_names) = (state.names.clone(), state.durable_names.clone());
             after.renamed.clone_from(&state.renamed);
+            after.beside.clone_from(&state.beside);
         })
     }
 
@@ -338,6 +341,9 @@ impl SimDisk {
                 after.inodes[inode].label.clone_from(name);
             }
             (after.names, after.durable_names) = (names.clone(), names);
+            let remembered = state.beside.len();
+            let kept = if random.one_in(2) { remembered } else { random.below(remembered as u64 + 1) as usize };
+            after.beside = state.beside[..kept].last().cloned().into_iter().collect();
         })
     }
 
@@ -536,6 +542,22 @@ impl Disk for SimDisk {
 
     fn write_path(&self) -> &'static str {
         "simulated"
+    }
+
+    fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
+        self.call(Call::Remembered, Target::Name(""), None, |state, fate| match fate.failure {
+            Some(failure) => Err(failure.error()),
+            None => Ok(state.beside.last().cloned()),
+        })
+    }
+
+    fn remember(&self, bytes: &[u8]) -> io::Result<()> {
+        self.call(Call::Remember, Target::Name(""), None, |state, fate| {
+            change_or_fail(state, fate, |state| {
+                state.beside.push(bytes.to_vec());
+                Ok(())
+            })
+        })
     }
 }
 

@@ -39,13 +39,17 @@ pub enum Call {
     Region,
     /// [`DiskFile::drop_cache`](crate::disk::DiskFile::drop_cache)
     DropCache,
+    /// [`Disk::remembered`](crate::disk::Disk::remembered)
+    Remembered,
+    /// [`Disk::remember`](crate::disk::Disk::remember)
+    Remember,
     /// Reading in place what [`DiskFile::region`](crate::disk::DiskFile::region) gave. It is no call to the disk, so only faults that name it count it.
     Probe,
 }
 
 impl Call {
     /// Every kind.
-    pub const ALL: [Call; 17] = [
+    pub const ALL: [Call; 19] = [
         Call::CreateDirectory,
         Call::List,
         Call::Open,
@@ -62,6 +66,8 @@ impl Call {
         Call::SetBytes,
         Call::Region,
         Call::DropCache,
+        Call::Remembered,
+        Call::Remember,
         Call::Probe,
     ];
 }
