@@ -90,6 +90,11 @@ pub struct Watermark {
 }
 
 impl Watermark {
+    /// Known from somewhere else, for a judgement in which nobody asks from where.
+    pub(crate) fn known(position: u64) -> Watermark {
+        Watermark { position, segment: String::new(), offset: 0 }
+    }
+
     /// Takes another one if it says more.
     pub(crate) fn raise(&mut self, position: u64, segment: &str, offset: u64) {
         if position > self.position {

@@ -149,21 +149,32 @@ fn look(path: &Path) -> Result<Findings, Failure> {
     Ok(findings)
 }
 
-/// Who holds the writer's lock, as far as the system tells without touching it.
+/// Who holds the writer's lock, as far as the system tells without touching it: a lock of this file in `/proc/locks`.
 fn holder(path: &Path) -> Option<String> {
-    let lock = fs::metadata(path.join("LOCK")).ok()?;
-    let (major, minor) = (lock.dev() >> 8 & 0xFFF, lock.dev() & 0xFF | lock.dev() >> 12 & 0xFFF00);
-    let place = format!("{major:02x}:{minor:02x}:{}", lock.ino());
+    let lock = path.join("LOCK");
+    let inode = fs::metadata(&lock).ok()?.ino();
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let line = locks.lines().find(|line| line.contains("FLOCK") && line.split_whitespace().any(|word| word == place))?;
-    let process = line.split_whitespace().find_map(|word| word.parse::<u64>().ok().filter(|process| *process > 0));
-    let owner = fs::read_to_string(path.join("LOCK")).unwrap_or_default();
+    let holder = locks.lines().filter_map(lock_of_line).find(|(_, locked)| *locked == inode).map(|(process, _)| process)?;
+    // The file names its last owner; it is the present one if the process is.
+    let owner = fs::read_to_string(&lock).unwrap_or_default();
     let owner = owner.trim();
-    Some(match process {
-        _ if !owner.is_empty() => owner.to_owned(),
-        Some(process) => format!("process {process}"),
-        None => "another process".to_owned(),
-    })
+    let is_named = owner.split_whitespace().any(|word| word == holder);
+    Some(if is_named { owner.to_owned() } else { format!("process {holder}") })
+}
+
+/// Process and inode of a line such as `1: FLOCK  ADVISORY  WRITE 4711 fe:01:131077 0 EOF`. The device is not compared: file systems with
+/// sub-volumes name another one here.
+fn lock_of_line(line: &str) -> Option<(&str, u64)> {
+    let mut words = line.split_whitespace();
+    let is_held = words.nth(1) == Some("FLOCK") && words.nth(1) == Some("WRITE");
+    let process = words.next().filter(|_| is_held)?;
+    Some((process, words.next()?.rsplit(':').next()?.parse().ok()?))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if path.chars().all(is_plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// Segments that were being made when a writer died. They never were part of the store.
@@ -176,7 +187,8 @@ fn leftovers(path: &Path) -> Vec<String> {
 
 /// What to do next, the exact commands among it.
 fn advice(path: &Path, findings: &Findings) -> Vec<String> {
-    let log = path.display();
+    let log = quoted(&path.display().to_string());
+    let beside = quoted(&format!("{}-salvaged", path.display().to_string().trim_end_matches('/')));
     let mut advice = Vec::new();
     match findings.state {
         State::Closed | State::Killed => {}
@@ -189,7 +201,7 @@ fn advice(path: &Path, findings: &Findings) -> Vec<String> {
         State::Damaged => {
             advice.push("do not write to this directory; copy it away before anything else is tried".into());
             advice.push("if there is a backup, restore it, verify it, and compare its last position with the receipts you hold".into());
-            advice.push(format!("else get out what is intact: chainring salvage --log {log} --to {log}-salvaged"));
+            advice.push(format!("else get out what is intact: chainring salvage --log {log} --to {beside}"));
         }
         State::Unsupported => advice.push("use a program that knows this format version".into()),
         State::NoStore if findings.leftovers.is_empty() => {
@@ -340,4 +352,23 @@ fn tell_damaged(findings: &Findings, word: &str, out: &mut Out) -> Result<(), Fa
     }
     writeln!(out, "  readable  {} in {}", counted(totals.found, "event", "events"), counted(totals.streams, "stream", "streams"))?;
     tell_damage(manifest, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_read_from_the_systems_table() {
+        assert_eq!(lock_of_line("1: FLOCK  ADVISORY  WRITE 4711 fe:01:131077 0 EOF"), Some(("4711", 131_077)));
+        assert_eq!(lock_of_line("2: POSIX  ADVISORY  WRITE 4711 fe:01:131077 0 EOF"), None);
+        assert_eq!(lock_of_line("3: -> FLOCK  ADVISORY  WRITE 4711 fe:01:131077 0 EOF"), None);
+        assert_eq!(lock_of_line(""), None);
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        assert_eq!(quoted("/var/lib/log-1"), "/var/lib/log-1");
+        assert_eq!(quoted("my log's"), r"'my log'\''s'");
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! The list is `salvage.json` beside the new log's segments, and what `--json` prints: one form for both. Never: a byte written to the old log.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -114,13 +115,14 @@ fn instant(ns: u64) -> String {
 /// The manifest as JSON; `tools/README.md` explains every member.
 fn object(manifest: &Manifest) -> Value {
     let totals = &manifest.totals;
-    let name = |id: StreamId| manifest.streams.iter().find(|stream| stream.stream_id == id).and_then(|stream| stream.name.as_deref());
+    let names: HashMap<StreamId, &str> =
+        manifest.streams.iter().filter_map(|stream| Some((stream.stream_id, stream.name.as_deref()?))).collect();
     let irregular = |record: &Irregular| {
         json!({
             "segment": record.segment,
             "offset": record.offset,
             "position": record.position.map(|position| position.0),
-            "stream": name(record.stream_id),
+            "stream": names.get(&record.stream_id),
             "stream_id": record.stream_id.to_string(),
             "version": record.version.0,
             "id": record.event_id.to_string(),

@@ -81,6 +81,9 @@ pub(super) struct Books {
     losses: u64,
 }
 
+/// No stream has more events; what says so is not believed, and counting on from a version never overflows.
+const VERSION_MAX: u64 = 1 << 63;
+
 const fn tampered(rule: &'static str, why: &'static str) -> Reason {
     Reason::Tampered { rule, why }
 }
@@ -139,7 +142,8 @@ impl Books {
             return self.genesis(position, frame);
         }
         let version = frame.header.version.get();
-        if self.streams.get(&frame.stream_id()).and_then(|stream| stream.last).is_some_and(|(last, _)| version <= last) {
+        let last = self.streams.get(&frame.stream_id()).and_then(|stream| stream.last).map_or(0, |(last, _)| last);
+        if version <= last || version > VERSION_MAX {
             return self.misplaced(WRONG_VERSION);
         }
         let rule = frame.check(1).and_then(|()| {
@@ -187,7 +191,7 @@ impl Books {
     /// Takes in a record of which only the body is lost: it is known what it was, and its link is there for those that follow it.
     pub(super) fn take_in_bodyless(&mut self, position: Option<u64>, header: &FrameHeader, name: Option<&str>) {
         self.ordinal += 1;
-        if header.stream_id == [0; 16] {
+        if header.stream_id == [0; 16] || !(1..=VERSION_MAX).contains(&header.version.get()) {
             return;
         }
         let back = header.bucket_back.get();

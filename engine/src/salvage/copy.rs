@@ -16,7 +16,7 @@ use super::examine::{Findings, Plan};
 use super::read::Content;
 use super::scan::{What, scan};
 use crate::condition::Durability;
-use crate::disk::{Access, Clock, Disk, Environment};
+use crate::disk::{Clock, Disk, Environment};
 use crate::error::OpenError;
 use crate::log::{Event, Log, Options, Pending, Request};
 use crate::sync::{Arc, Mutex, lock};
@@ -52,7 +52,6 @@ struct Group {
     events: Vec<Event>,
     recorded_at_ns: u64,
     count: u32,
-    is_broken: bool,
 }
 
 struct Copy<'a> {
@@ -124,16 +123,16 @@ impl Copy<'_> {
     fn segment(&mut self, disk: &dyn Disk, plan: &Plan, content: &mut Content) -> Result<(), SalvageError> {
         self.segment.clone_from(&plan.name);
         let changed = || SalvageError::Changed { segment: plan.name.clone() };
-        let file = disk.open(&plan.name, Access::Read).map_err(|_| changed())?;
-        content.read(&*file, plan.end).map_err(|_| changed())?;
+        content.open(disk, &plan.name, plan.end).map_err(|_| changed())?;
         let seed = Seed::new(&plan.salt);
         let before = self.copied;
         for cell in scan(&content.bytes, seed, plan.block_bytes, plan.start..plan.end).cells {
             let held = &content.bytes[cell.offset as usize..];
             match cell.what {
-                What::Gap | What::Bodyless => self.interrupt()?,
+                // A batch that is not whole where something is missing will not be.
+                What::Gap | What::Bodyless => self.flush()?,
                 What::Trailer => self.flush()?,
-                What::Frame if plan.skip.binary_search(&cell.offset).is_ok() => self.interrupt()?,
+                What::Frame if plan.skip.binary_search(&cell.offset).is_ok() => self.flush()?,
                 What::Frame => {
                     let frame = FrameView::parse(held, seed.mask(cell.offset)).map_err(|_| changed())?;
                     self.take(&frame).ok_or_else(changed)??;
@@ -155,34 +154,23 @@ impl Copy<'_> {
 
         let (index, count) = (frame.header.batch_index.get(), frame.header.batch_count.get());
         let recorded_at_ns = frame.header.recorded_at_ns.get();
-        let group = &mut self.group;
-        let goes_on = count > 0
-            && group.count == count
-            && !group.is_broken
-            && index as usize == group.events.len()
-            && recorded_at_ns == group.recorded_at_ns;
+        // Only what begins with its first event can become a whole batch; what cannot need not be held.
+        let goes_on = group_goes_on(&self.group, index, count, recorded_at_ns);
         if !goes_on {
             if let Err(error) = self.flush() {
                 return Some(Err(error));
             }
-            self.group = Group { events: Vec::new(), recorded_at_ns, count, is_broken: count == 0 || index > 0 };
+            self.group = Group { events: Vec::new(), recorded_at_ns, count };
         }
         self.group.events.push(event);
-        // What cannot become a whole batch any more need not wait, nor be held.
-        if self.group.is_broken { Some(self.flush()) } else { Some(Ok(())) }
-    }
-
-    /// Something is missing here: a batch that was not whole before will not be.
-    fn interrupt(&mut self) -> Result<(), SalvageError> {
-        self.group.is_broken |= self.group.events.len() < self.group.count as usize;
-        self.flush()
+        if goes_on || count > 0 && index == 0 { Some(Ok(())) } else { Some(self.flush()) }
     }
 
     /// Submits what was taken up: as a batch if it is one, else event by event.
     fn flush(&mut self) -> Result<(), SalvageError> {
-        let Group { events, recorded_at_ns, count, is_broken } = std::mem::take(&mut self.group);
+        let Group { events, recorded_at_ns, count } = std::mem::take(&mut self.group);
         let bytes = events.iter().map(|event| event.body.len()).sum();
-        if events.len() == count as usize && !is_broken && count > 0 {
+        if count > 0 && events.len() == count as usize {
             return self.submit(Request::batch(events), recorded_at_ns, bytes);
         }
         events.into_iter().try_for_each(|event| self.submit(event.into(), recorded_at_ns, bytes))
@@ -212,4 +200,10 @@ impl Copy<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an event is the next one of the batch under way.
+fn group_goes_on(group: &Group, index: u32, count: u32, recorded_at_ns: u64) -> bool {
+    let next = group.events.len();
+    count > 0 && next > 0 && group.count == count && index as usize == next && recorded_at_ns == group.recorded_at_ns
 }

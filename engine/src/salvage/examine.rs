@@ -3,30 +3,32 @@
 //! Always: reads only, one segment in memory at a time, and never stops at damage. Never: takes bytes for records that recovery cut, or that a
 //! reader of the format would say do not exist (FORMAT.md S2).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
-use chainring_format::footer::{self, FooterHeader, HeadEntry, POSITION_STRIDE};
+use chainring_format::footer::{self, FooterHeader, HeadEntry};
 use chainring_format::frame::{FrameHeader, FrameView, genesis_origin};
 use chainring_format::hash::CommitHasher;
-use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
-use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name, number_of};
-use chainring_format::{EventId, Link, Position, StreamId, Version, Violation};
-use zerocopy::{FromBytes, FromZeros};
+use chainring_format::limits::{BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
+use chainring_format::{EventId, Link, Position, StreamId, Version};
+use zerocopy::FromBytes;
 
 use super::SalvageOptions;
+use super::batch::OpenBatch;
 use super::books::{Books, Verdict};
+use super::ends::{End, Successor, Unnamed, judge_end, stand_in};
+use super::files::{Entry, Listing, list};
 use super::manifest::{BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Reason};
 use super::place::{Anchor, Positions};
 use super::ranges::Ranges;
 use super::read::Content;
 use super::scan::{Cell, Scan, What, scan};
-use crate::disk::{Access, Disk, DiskFile};
-use crate::error::{OpenError, Watermark};
-use crate::segment::{Cursor, Tail, judge, reserved_bytes};
-use crate::sync::Arc;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::segment::reserved_bytes;
 
 /// How to find the records of a segment again.
 #[derive(Debug, Clone)]
@@ -55,40 +57,15 @@ pub(super) struct Findings {
     pub first_recorded_at_ns: Option<u64>,
 }
 
-/// A segment file and what its first bytes say.
-struct Entry {
-    name: String,
-    file: Option<Arc<dyn DiskFile>>,
-    file_bytes: u64,
-    header: Result<SegmentHeader, Violation>,
-    /// The filling of the header block holds too.
-    is_filled: bool,
-}
-
 /// Examines the store on this disk.
 pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOptions<'_>) -> Result<Findings, OpenError> {
-    let names = match disk.list() {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(OpenError::io(format!("listing {}", directory.display()))(error)),
-    };
-    let mut entries: BTreeMap<u64, Entry> = names.into_iter().filter_map(|name| Some((number_of(&name)?, enter(disk, name)))).collect();
-    if entries.is_empty() {
-        return Err(OpenError::NotAStore { directory: directory.to_owned() });
-    }
-    let is_unsupported = |entry: &Entry| entry.header.as_ref().is_err_and(|violation| violation.rule == "S5");
-    if let Some((number, entry)) = entries.first_key_value().filter(|_| entries.values().all(is_unsupported)) {
-        let why = entry.header.map_or_else(|violation| violation.why, |_| "");
-        return Err(OpenError::Unsupported { what: format!("{}: {why}", file_name(*number)) });
-    }
     let mut manifest = Manifest::default();
-    let log_id = majority(entries.iter().filter_map(|(number, entry)| Some((*number, entry.header.ok()?))));
-    sort_out(&mut entries, log_id, &mut manifest);
-
+    let Listing { entries, log_id } = list(disk, directory, &mut manifest)?;
     let headers: Vec<SegmentHeader> = entries.values().filter_map(|entry| entry.header.ok()).collect();
     manifest.created_at_ns = headers.iter().find(|header| header.number.get() == 1).map(|header| header.created_at_ns.get());
     let mut examiner = Examiner {
-        books: Books::new(log_id.map(Link), options.copies_tampered),
+        disk,
+        books: Books::new(log_id, options.copies_tampered),
         manifest,
         positions: Positions::default(),
         plans: Vec::new(),
@@ -119,72 +96,8 @@ pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOption
     Ok(examiner.finish(headers.first().map(|header| header.segment_bytes.get()), options))
 }
 
-/// What is known of the segment behind the one in hand.
-enum Successor<'a> {
-    /// There is none.
-    None,
-    Header(&'a SegmentHeader),
-    /// There was one; the epoch is that of the first commit found in it.
-    Lost {
-        epoch: Option<u64>,
-    },
-}
-
-/// Opens a file and reads its header, as far as either can be done.
-fn enter(disk: &dyn Disk, name: String) -> Entry {
-    let gone = Violation { rule: "S4", why: "the file cannot be read" };
-    let mut entry = Entry { name, file: None, file_bytes: 0, header: Err(gone), is_filled: true };
-    let Ok(file) = disk.open(&entry.name, Access::Read) else { return entry };
-    let mut content = Content::default();
-    if content.read(&*file, BLOCK_BYTES_MAX.into()).is_ok() {
-        entry.file_bytes = file.bytes().unwrap_or(content.bytes.len() as u64);
-        let mut block = content.bytes;
-        entry.is_filled = SegmentHeader::parse(&block).is_ok();
-        // The header has a checksum of its own; what is wrong with the zeros behind it does not touch it.
-        block.resize(BLOCK_BYTES_MAX as usize, 0);
-        block[HEADER_BYTES..].fill(0);
-        entry.header = SegmentHeader::parse(&block);
-        entry.file = Some(file);
-    }
-    entry
-}
-
-/// The log that most headers speak of; where they are even, the one named first.
-fn majority(headers: impl Iterator<Item = (u64, SegmentHeader)>) -> Option<[u8; 32]> {
-    let mut votes: HashMap<[u8; 32], (u64, u64)> = HashMap::new();
-    for (number, header) in headers {
-        votes.entry(header.log_id).or_insert((0, u64::MAX - number)).0 += 1;
-    }
-    votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(log_id, _)| log_id)
-}
-
-/// Takes away what is no segment of this log, and puts a file that has another segment's name in its own place, if that is free.
-fn sort_out(entries: &mut BTreeMap<u64, Entry>, log_id: Option<[u8; 32]>, manifest: &mut Manifest) {
-    let numbers: Vec<u64> = entries.keys().copied().collect();
-    for number in numbers {
-        let entry = &entries[&number];
-        let damage = |kind, why: String| Damage { segment: entry.name.clone(), offset: 0, bytes: entry.file_bytes, kind, why };
-        match entry.header {
-            Ok(header) if Some(header.log_id) != log_id => {
-                manifest.damage.push(damage(DamageKind::Foreign, "a segment of another log".into()));
-                entries.remove(&number);
-            }
-            Ok(header) if header.number.get() != number => {
-                let own = header.number.get();
-                manifest.damage.push(damage(DamageKind::Foreign, format!("its header says that it is segment {own}")));
-                let entry = entries.remove(&number).expect("it was listed");
-                entries.entry(own).or_insert(entry);
-            }
-            Err(violation) if violation.rule == "S5" => {
-                manifest.damage.push(damage(DamageKind::Unsupported, violation.why.to_owned()));
-                entries.remove(&number);
-            }
-            _ => {}
-        }
-    }
-}
-
-struct Examiner {
+struct Examiner<'a> {
+    disk: &'a dyn Disk,
     books: Books,
     manifest: Manifest,
     positions: Positions,
@@ -200,7 +113,7 @@ struct Examiner {
     all: u64,
 }
 
-impl Examiner {
+impl Examiner<'_> {
     fn missing_segments(&mut self, first: u64, last: u64) {
         // A file with an absurd number must not cost a step for every number before it.
         self.manifest.missing_segments.insert_range(first, last);
@@ -212,10 +125,10 @@ impl Examiner {
     /// Epoch of the first commit that can be found in a segment without a header.
     fn first_epoch(&mut self, entry: &Entry) -> Option<u64> {
         let mut content = std::mem::take(&mut self.content);
-        let outcome = entry.file.as_ref().map(|file| content.read(&**file, reserved_bytes(SEGMENT_BYTES_MAX)));
+        let outcome = content.open(self.disk, &entry.name, reserved_bytes(SEGMENT_BYTES_MAX));
         self.content = content;
         let bytes = &self.content.bytes;
-        let seed = Seed::new(&outcome?.ok().and_then(|()| super::seed::find_salt(bytes))?);
+        let seed = Seed::new(&outcome.ok().and_then(|_| super::seed::find_salt(bytes))?);
         let ends = (1..=bytes.len() / SECTOR_BYTES).map(|sector| sector * SECTOR_BYTES);
         let mut trailers = ends.filter_map(|end| {
             let at = end - TRAILER_BYTES;
@@ -236,10 +149,9 @@ impl Examiner {
         let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
         let limit = named_end.map_or(reserved_bytes(segment_bytes), |end| end.saturating_add(named_footer));
         let mut content = std::mem::take(&mut self.content);
-        let outcome = entry.file.as_ref().map(|file| content.read(&**file, limit));
         self.manifest.totals.segments += 1;
-        if !matches!(outcome, Some(Ok(()))) {
-            self.nothing_of(entry, DamageKind::Unreadable, "the file cannot be read");
+        if let Err(error) = content.open(self.disk, &entry.name, limit) {
+            self.nothing_of(entry, DamageKind::Unreadable, format!("the file cannot be read: {error}"));
             self.content = content;
             return;
         }
@@ -257,7 +169,7 @@ impl Examiner {
         let Some(salt) = header.map(|header| header.salt).or_else(|| super::seed::find_salt(bytes)) else {
             let kind = if bytes.iter().all(|byte| *byte == 0) { DamageKind::Zeroed } else { DamageKind::Corrupt };
             let kind = if content.unreadable.is_empty() { kind } else { DamageKind::Unreadable };
-            self.nothing_of(entry, kind, "neither the segment header nor any record in it holds");
+            self.nothing_of(entry, kind, "neither the segment header nor any record in it holds".into());
             self.content = content;
             return;
         };
@@ -270,11 +182,19 @@ impl Examiner {
         if let Some(successor) = successor {
             self.named_end(successor, &plan, &mut found);
         } else if found.footer.is_none() {
-            let header = header.unwrap_or_else(|| stand_in(salt, self.block_bytes, &trailers));
-            self.unnamed_end(entry, &header, behind, bytes, &trailers, &mut found, &mut plan);
+            let unnamed = Unnamed {
+                header: header.unwrap_or_else(|| stand_in(salt, self.block_bytes, &trailers)),
+                is_stand_in: header.is_none(),
+                behind,
+                file_bytes: entry.file_bytes,
+                bytes,
+                trailers: &trailers,
+                watermark: self.watermark,
+            };
+            self.unnamed_end(&unnamed, &mut found.cells, &mut plan);
         }
         trailers.retain(|(offset, _)| *offset < plan.end);
-        let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), bytes, &found);
+        let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), &content, &found);
         self.damaged_places(entry, &content, &found.cells);
 
         let anchors = anchors(header.as_ref(), start, &trailers, &mut found.cells, {
@@ -298,8 +218,8 @@ impl Examiner {
     }
 
     /// A file that tells nothing at all.
-    fn nothing_of(&mut self, entry: &Entry, kind: DamageKind, why: &str) {
-        self.damage(Damage { segment: entry.name.clone(), offset: 0, bytes: entry.file_bytes, kind, why: why.into() });
+    fn nothing_of(&mut self, entry: &Entry, kind: DamageKind, why: String) {
+        self.damage(Damage { segment: entry.name.clone(), offset: 0, bytes: entry.file_bytes, kind, why });
         self.positions.interrupt();
         self.books.note_loss();
         self.close_batch();
@@ -326,84 +246,36 @@ impl Examiner {
         }
     }
 
-    /// No header and no footer says where this segment ends: what stands behind its last commit is judged as recovery would judge it.
-    #[allow(clippy::too_many_arguments)]
-    fn unnamed_end(
-        &mut self,
-        entry: &Entry,
-        header: &SegmentHeader,
-        behind: &Successor<'_>,
-        bytes: &[u8],
-        trailers: &[(u64, CommitTrailer)],
-        found: &mut Scan,
-        plan: &mut Plan,
-    ) {
-        // Whether the writer ended this segment itself, which comes after its last sync: then nothing in it is merely torn. A live segment has its
-        // full length, so a last one that is shorter was closed or sealed; and one that goes on in the next segment in the same epoch was sealed.
-        let was_ended = match behind {
-            Successor::None => !is_reserved(entry.file_bytes) && !self.was_being_sealed(entry, bytes, trailers, &found.cells),
-            Successor::Lost { epoch } => epoch.is_some() && *epoch == trailers.last().map(|(_, trailer)| trailer.epoch.get()),
-            Successor::Header(_) => false,
-        };
-        let start = u64::from(header.block_bytes.get());
-        let known_start = entry.header.ok().map(|header| (start, header.first_position.get()));
-        let ends = broken_ends(known_start, trailers, &found.cells);
-        let first_position = self.watermark.max(header.first_position.get());
-        let watermark = trailers.iter().map(|(_, trailer)| trailer.watermark.get()).fold(first_position, u64::max);
-        // As recovery would, from the first place that does not hold; and, where that is damage, from the first one that may never have been
-        // acknowledged: a writer can be killed in a store that is damaged elsewhere.
-        let first = ends.first().copied();
-        let behind_watermark = ends.iter().copied().find(|(_, position)| *position >= watermark);
-        for (end, position) in first.into_iter().chain(behind_watermark) {
-            let mut cursor = Cursor::resume(bytes, header, end);
-            let Err(bad) = cursor.next_commit() else { continue };
-            let mut known = Watermark { position: first_position, segment: entry.name.clone(), offset: 0 };
-            match judge(bytes, header, &cursor, bad, position, &mut known) {
-                Tail::Empty | Tail::Footer(_) => {
-                    found.cells.retain(|cell| cell.offset < end);
-                    return;
+    /// No header and no footer says where this segment ends.
+    fn unnamed_end(&mut self, unnamed: &Unnamed<'_>, cells: &mut Vec<Cell>, plan: &mut Plan) {
+        match judge_end(unnamed, cells, &self.books) {
+            End::Whole(end) => cells.retain(|cell| cell.offset < end),
+            End::Torn { end, cut_bytes } => {
+                self.cut_tail(end, cut_bytes, unnamed.bytes, cells, plan);
+                plan.end = end;
+            }
+            End::Damaged { was_ended } => {
+                // What is broken here had been written: there may have been more of it.
+                let reached = cells.last().map_or(plan.start, |cell| cell.end);
+                if cells.last().is_none_or(|cell| cell.what != What::Gap) {
+                    cells.push(Cell::gap(reached, reached));
                 }
-                Tail::Torn { cut_bytes, .. } if !was_ended => {
-                    self.cut_tail(entry, end, cut_bytes, bytes, found);
-                    plan.end = end;
-                    return;
+                // Reserved space is no damage.
+                if let Some(last) = cells.last_mut().filter(|_| !was_ended) {
+                    let gap = &unnamed.bytes[last.offset as usize..last.end as usize];
+                    let used = gap.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+                    last.end = last.end.min(last.offset + used.next_multiple_of(SECTOR_BYTES) as u64);
                 }
-                Tail::Torn { .. } | Tail::Damaged(_) => {}
             }
         }
-        // What is broken here had been written: there may have been more of it.
-        let reached = found.cells.last().map_or(start, |cell| cell.end);
-        if found.cells.last().is_none_or(|cell| cell.what != What::Gap) {
-            found.cells.push(Cell::gap(reached, reached));
-        }
-        if was_ended {
-            return;
-        }
-        // Reserved space is no damage.
-        if let Some(last) = found.cells.last_mut().filter(|cell| cell.what == What::Gap) {
-            let gap = &bytes[last.offset as usize..last.end as usize];
-            let used = gap.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-            last.end = last.end.min(last.offset + used.next_multiple_of(SECTOR_BYTES) as u64);
-        }
-    }
-
-    /// Whether the file is as long as its last commit and the one right footer behind it: then only the footer can be torn.
-    fn was_being_sealed(&self, entry: &Entry, bytes: &[u8], trailers: &[(u64, CommitTrailer)], cells: &[Cell]) -> bool {
-        let (Ok(header), Some((offset, trailer))) = (entry.header, trailers.last()) else { return false };
-        let Some(records) = trailer.next_position().checked_sub(header.first_position.get()) else { return false };
-        let frames = cells.iter().filter(|cell| cell.what == What::Frame);
-        let here = frames.filter_map(|cell| Some(FrameView::peek(&bytes[cell.offset as usize..])?.bucket()));
-        let heads = self.books.buckets().chain(here).collect::<HashSet<u16>>().len();
-        let offsets = records.div_ceil(POSITION_STRIDE) as usize;
-        entry.file_bytes == offset + TRAILER_BYTES as u64 + footer::footer_bytes(heads, offsets)
     }
 
     /// The tail was torn: nothing in it was acknowledged, and a commit is there whole or not at all.
-    fn cut_tail(&mut self, entry: &Entry, end: u64, cut_bytes: u64, bytes: &[u8], found: &mut Scan) {
-        let kept = found.cells.partition_point(|cell| cell.offset < end);
+    fn cut_tail(&mut self, end: u64, cut_bytes: u64, bytes: &[u8], cells: &mut Vec<Cell>, plan: &Plan) {
+        let kept = cells.partition_point(|cell| cell.offset < end);
         let mut streams: BTreeMap<StreamId, CutStream> = BTreeMap::new();
         let mut records = 0;
-        for cell in found.cells.drain(kept..).filter(|cell| cell.what == What::Frame) {
+        for cell in cells.drain(kept..).filter(|cell| cell.what == What::Frame) {
             records += 1;
             if let Some(frame) = FrameView::peek(&bytes[cell.offset as usize..]) {
                 let stream_id = frame.stream_id();
@@ -412,21 +284,32 @@ impl Examiner {
             }
         }
         let streams = streams.into_values().collect();
-        self.manifest.cut.push(Cut { segment: entry.name.clone(), offset: end, bytes: cut_bytes, is_done: false, records, streams });
+        self.manifest.cut.push(Cut { segment: plan.name.clone(), offset: end, bytes: cut_bytes, is_done: false, records, streams });
     }
 
     /// The segment's footer, if it holds. One that is named and does not is damage that costs nothing: it is derived from the commits.
-    fn footer(&mut self, entry: &Entry, seed: Seed, named: Option<(u64, u64)>, bytes: &[u8], found: &Scan) -> Option<(u64, FooterHeader)> {
+    fn footer(
+        &mut self,
+        entry: &Entry,
+        seed: Seed,
+        named: Option<(u64, u64)>,
+        content: &Content,
+        found: &Scan,
+    ) -> Option<(u64, FooterHeader)> {
         let Some((end, footer_bytes)) = named else { return found.footer };
         if footer_bytes == 0 {
             return None;
         }
-        let held = bytes.get(end as usize..).unwrap_or_default();
+        let held = content.bytes.get(end as usize..).unwrap_or_default();
         match footer::parse(held, seed, end) {
             Ok(footer) => Some((end, footer)),
             Err(violation) => {
                 let why = format!("the footer does not hold, which costs nothing: {}", violation.why);
-                let kind = if (held.len() as u64) < footer_bytes { DamageKind::Missing } else { DamageKind::Corrupt };
+                let kind = match (held.len() as u64) < footer_bytes {
+                    true => DamageKind::Missing,
+                    false if content.is_unreadable(end, end + footer_bytes) => DamageKind::Unreadable,
+                    false => DamageKind::Corrupt,
+                };
                 self.damage(Damage { segment: entry.name.clone(), offset: end, bytes: footer_bytes, kind, why });
                 None
             }
@@ -625,54 +508,6 @@ struct OpenCommit {
     links: Vec<Link>,
 }
 
-/// The batch whose events go by.
-#[derive(Debug, Default)]
-struct OpenBatch {
-    segment: String,
-    offset: u64,
-    /// Id of its first event, if that was found and nothing is missing since.
-    id: Option<EventId>,
-    /// Events of the batch; 0 = there is no batch under way.
-    count: u32,
-    next: u32,
-    copied: u64,
-    is_broken: bool,
-}
-
-impl OpenBatch {
-    fn begin(&mut self, segment: &str, offset: u64, event: EventId, index: u32, count: u32) {
-        let id = (index == 0).then_some(event);
-        *self = OpenBatch { segment: segment.to_owned(), offset, id, count, next: index, copied: 0, is_broken: index > 0 };
-    }
-
-    fn goes_on(&self, index: u32, count: u32) -> bool {
-        // Behind a gap, events of two batches of one size look like one broken batch; their first events tell them apart.
-        self.count > 0 && self.count == count && (index == self.next || self.is_broken && index > self.next)
-    }
-
-    /// Something is missing here: of this batch, or the end of this one and the beginning of another.
-    fn interrupt(&mut self) {
-        if self.next < self.count {
-            (self.id, self.is_broken) = (None, true);
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        !self.is_broken && self.copied == u64::from(self.count)
-    }
-}
-
-/// Whether a file has the length of a live segment of some size.
-fn is_reserved(file_bytes: u64) -> bool {
-    let unit = u64::from(BLOCK_BYTES_MIN);
-    let (mut low, mut high) = (1, SEGMENT_BYTES_MAX / unit);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if reserved_bytes(middle * unit) < file_bytes { low = middle + 1 } else { high = middle }
-    }
-    reserved_bytes(low * unit) == file_bytes
-}
-
 /// The name in a frame of which the body does not hold.
 fn name_of<'a>(header: &FrameHeader, rest: &'a [u8]) -> Option<&'a str> {
     let name = rest.get(..header.name_bytes.get() as usize)?;
@@ -684,34 +519,7 @@ fn trailers(bytes: &[u8], seed: Seed, cells: &[Cell]) -> Vec<(u64, CommitTrailer
     trailers.filter_map(|cell| Some((cell.offset, CommitTrailer::parse(&bytes[cell.offset as usize..], seed, cell.offset).ok()?))).collect()
 }
 
-/// The ends of commits behind which no whole commit follows, each with the position behind it.
-fn broken_ends(start: Option<(u64, u64)>, trailers: &[(u64, CommitTrailer)], cells: &[Cell]) -> Vec<(u64, u64)> {
-    let end_of = |(offset, trailer): &(u64, CommitTrailer)| (offset + TRAILER_BYTES as u64, trailer.next_position());
-    let ends = start.into_iter().chain(trailers.iter().map(end_of));
-    let following = trailers.iter().skip(usize::from(start.is_none())).map(Some).chain([None]);
-    let is_broken = |(end, next): (u64, Option<&(u64, CommitTrailer)>)| {
-        let Some((offset, trailer)) = next else { return true };
-        let inside = &cells[cells.partition_point(|cell| cell.offset < end)..];
-        offset + TRAILER_BYTES as u64 - end != trailer.commit_bytes.get()
-            || inside.iter().take_while(|cell| cell.offset < *offset).any(|cell| cell.what != What::Frame)
-    };
-    ends.zip(following).filter(|((end, _), next)| is_broken((*end, *next))).map(|(end, _)| end).collect()
-}
-
-/// A header for a segment that lost its own: with what can be inferred, and otherwise as wide as may be.
-fn stand_in(salt: [u8; 16], block_bytes: Option<u64>, trailers: &[(u64, CommitTrailer)]) -> SegmentHeader {
-    // Every commit begins and ends at a multiple of the block.
-    let edges = trailers.iter().fold(0, |edges, (offset, trailer)| edges | (offset + TRAILER_BYTES as u64) | trailer.commit_bytes.get());
-    let widest = 1 << edges.trailing_zeros().clamp(BLOCK_BYTES_MIN.trailing_zeros(), BLOCK_BYTES_MAX.trailing_zeros());
-    let block_bytes = block_bytes.filter(|block| edges.is_multiple_of(*block)).unwrap_or(widest);
-    let mut header = SegmentHeader::new_zeroed();
-    header.block_bytes = (block_bytes as u32).into();
-    header.segment_bytes = SEGMENT_BYTES_MAX.into();
-    header.salt = salt;
-    header
-}
-
-/// The places of a segment where positions are known. A gap in which a commit begins is split there.
+/// The places of a segment where positions are known. Gaps in which a commit begins are split there.
 fn anchors(
     header: Option<&SegmentHeader>,
     start: u64,
@@ -726,13 +534,8 @@ fn anchors(
         let behind = offset + TRAILER_BYTES as u64;
         // Where no trailer is known between, the commit begins where this one says, unless a record of before lies across that place.
         if let Some(begin) = behind.checked_sub(trailer.commit_bytes.get()).filter(|begin| *begin >= before) {
-            let at = cells.partition_point(|cell| cell.end <= begin);
-            let cell = cells.get(at).copied().filter(|cell| cell.offset < begin);
-            if cell.is_none_or(|cell| cell.what == What::Gap) {
-                if let Some(cell) = cell {
-                    cells[at].end = begin;
-                    cells.insert(at + 1, Cell::gap(begin, cell.end));
-                }
+            let across = cells.get(cells.partition_point(|cell| cell.end <= begin)).filter(|cell| cell.offset < begin);
+            if across.is_none_or(|cell| cell.what == What::Gap) {
                 anchors.push(Anchor { offset: begin, position: trailer.first_position.get() });
             }
         }
@@ -744,5 +547,17 @@ fn anchors(
         anchors.retain(|anchor| anchor.position <= end.position);
         anchors.push(end);
     }
+    let mut places = anchors.iter().map(|anchor| anchor.offset).peekable();
+    let mut split = Vec::with_capacity(cells.len());
+    for mut cell in cells.drain(..) {
+        while let Some(place) = places.next_if(|place| *place < cell.end) {
+            if place > cell.offset && cell.what == What::Gap {
+                split.push(Cell::gap(cell.offset, place));
+                cell.offset = place;
+            }
+        }
+        split.push(cell);
+    }
+    *cells = split;
     anchors
 }

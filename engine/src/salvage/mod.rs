@@ -3,7 +3,7 @@
 //! [`Salvage`] examines a store of any damage - a hole in the middle, a header overwritten, segments gone, sectors that cannot be read - and tells
 //! what it found in a [`Manifest`]. [`Salvage::copy_to`] appends every intact event to a new store, in the old order, with its old id, time, metadata
 //! and body. The way there: `read` gets the bytes, `seed` the checksums' key, `scan` the structures, `place` their positions, `books` the verdict on
-//! each record; `examine` leads through all of it and `copy` goes the same way again.
+//! each record; `files` and `ends` say what is of the log at all. `examine` leads through all of it and `copy` goes the same way again.
 //!
 //! Always: the old store is only read, never locked, and nothing that recovery cut or would cut is taken for a record. What cannot be proven is
 //! counted and listed. Absent on purpose: repair in place, and guessing.
@@ -16,9 +16,12 @@ use crate::error::{AppendError, OpenError};
 use crate::log::Log;
 use crate::sync::Arc;
 
+mod batch;
 mod books;
 mod copy;
+mod ends;
 mod examine;
+mod files;
 mod manifest;
 mod place;
 mod ranges;

@@ -6,6 +6,9 @@
 use super::manifest::Missing;
 use super::scan::{Cell, What};
 
+/// No log has more records; what says so is not believed, and counting on from a position never overflows.
+const POSITION_MAX: u64 = 1 << 63;
+
 /// A place in a segment where the position of the next record is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Anchor {
@@ -73,6 +76,9 @@ impl Positions {
         let records = cells.iter().filter(|cell| cell.is_record()).count() as u64;
         if let Some(end) = end {
             let known = self.unplaced + records;
+            if end > POSITION_MAX {
+                return false;
+            }
             match end.checked_sub(self.next) {
                 Some(positions) if positions == known => {
                     let first = self.next + self.unplaced;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 
 use chainring_format::limits::SECTOR_BYTES;
 
-use crate::disk::DiskFile;
+use crate::disk::{Access, Disk, DiskFile};
 
 /// How much is asked for at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -21,10 +21,16 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Reads the first `limit` bytes of a file, or all that there are, in the place of what was held before.
+    /// Reads the first `limit` bytes of a file, or all that there are, in the place of what was held before. Gives the file's length.
     ///
-    /// Fails only where the file does not even tell its length, or has more bytes than there is memory for.
-    pub(super) fn read(&mut self, file: &dyn DiskFile, limit: u64) -> io::Result<()> {
+    /// Fails only where the file cannot be opened, does not even tell its length, or has more bytes than there is memory for.
+    pub(super) fn open(&mut self, disk: &dyn Disk, name: &str, limit: u64) -> io::Result<u64> {
+        let file = disk.open(name, Access::Read)?;
+        self.read(&*file, limit)?;
+        file.bytes()
+    }
+
+    fn read(&mut self, file: &dyn DiskFile, limit: u64) -> io::Result<()> {
         let bytes = file.bytes()?.min(limit);
         let bytes = usize::try_from(bytes).map_err(|_| ErrorKind::OutOfMemory)?;
         self.unreadable.clear();

@@ -127,7 +127,7 @@ impl<'a> Cursor<'a> {
                     return Err((at, Violation { rule: "C4", why: "neither a frame nor the trailer stands here" }));
                 }
                 // With the commit's own trailer in place, what is damaged in front of it is padding; else anything may have stood here.
-                _ if at != self.at && self.trailer(trailer_offset, frames.len()).is_ok() => return Err((at, BAD_PADDING)),
+                _ if at != self.at && self.is_trailer_but_for_its_magic(trailer_offset, frames.len()) => return Err((at, BAD_PADDING)),
                 _ => return Err((at, NOTHING_VALID)),
             }
         }

@@ -239,7 +239,11 @@ impl Merge {
         };
         let seed = Seed::new(&found.header.salt);
         let right = footer::encode(&content, seed);
-        let Some(wrong) = right.iter().zip(&found.footer).position(|(a, b)| a != b).or((right.len() != found.footer.len()).then_some(0))
+        let Some(wrong) = right
+            .iter()
+            .zip(&found.footer)
+            .position(|(a, b)| a != b)
+            .or((right.len() != found.footer.len()).then_some(right.len().min(found.footer.len())))
         else {
             return Ok(());
         };

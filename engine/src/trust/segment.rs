@@ -6,7 +6,6 @@ use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
-use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
@@ -98,8 +97,8 @@ pub(super) struct SegmentFindings {
 impl SegmentFindings {
     /// Offsets of the records that hold, in order.
     pub(super) fn offsets_of_records(&self) -> impl Iterator<Item = u64> {
-        // The genesis record has no event id.
-        let genesis = self.buckets.get(&ENGINE_LANE).map(|_| u64::from(self.header.block_bytes.get()));
+        // The genesis record has no event id, and hangs on nothing in its segment.
+        let genesis = self.deferred.first().filter(|first| !first.kind_is_event).map(|genesis| genesis.offset);
         genesis.into_iter().chain(self.ids.iter().map(|(_, _, offset)| *offset))
     }
 }
@@ -200,8 +199,7 @@ impl<'a> Walk<'a> {
             return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
         }
         let position = self.found.watermark.max(self.found.header.first_position.get());
-        let mut watermark = Watermark { position, segment: String::new(), offset: 0 };
-        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut watermark) {
+        match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut Watermark::known(position)) {
             Tail::Empty | Tail::Footer(_) if lacks_genesis => Some(Finding { violation: NO_GENESIS, ..corrupt }),
             Tail::Empty => None,
             Tail::Footer(footer_bytes) => {

@@ -117,7 +117,12 @@ impl Merge {
         };
         let layout = Layout::of(&segment.header);
         let right = footer::build(&self.log.footer_input(result), &layout);
-        footer::compare(&mut Window::open(&segment.path)?, &layout, result.end, &right)?;
+        let mut window = Window::open(&segment.path)?;
+        if let Some(named_bytes) = named_bytes {
+            // S2: what stands behind does not exist.
+            window.end_at(result.end.saturating_add(named_bytes));
+        }
+        footer::compare(&mut window, &layout, result.end, &right)?;
         if named_bytes.is_some_and(|named| named != right.len() as u64) {
             return Err(Finding::tampered("T1", result.end, "the footer's length is not what the successor says").into());
         }

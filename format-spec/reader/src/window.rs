@@ -26,8 +26,8 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let fail = |source| Error::Io { file: path.to_path_buf(), offset: 0, source };
-        // Opening a pipe would wait for ever, so only plain files are opened.
-        if !std::fs::metadata(path).map_err(fail)?.is_file() {
+        // Opening a pipe would wait for ever, and a link leads out of the store, so only plain files are opened.
+        if !std::fs::symlink_metadata(path).map_err(fail)?.is_file() {
             return Err(fail(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file")));
         }
         let file = File::open(path).map_err(fail)?;

@@ -87,7 +87,7 @@ fn append_all(log: &Log, thread: u64) -> Vec<Position> {
                 positions.extend(receipt.events.iter().map(|event| event.position));
             }
         }
-        if number % 40 == 0 {
+        if number.is_multiple_of(40) {
             log.sync().expect("a good disk syncs");
         }
     }
@@ -180,7 +180,7 @@ fn closed_under_appenders(round: u64) {
                     let mut pending = Vec::new();
                     for number in 0..REQUESTS / 4 {
                         pending.push(log.submit(Event::new(format!("s-{thread}"), "E")).expect("an open log takes requests"));
-                        if number % 5 == 0 {
+                        if number.is_multiple_of(5) {
                             pending.pop().expect("one was just pushed").wait().expect("nothing stands in the way");
                             acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
