@@ -30,6 +30,7 @@ fn random_histories_hold_and_meet_everything() {
         "power cut",
         "damaged copy",
         "second reader",
+        "salvaged",
         "treason found",
         "treason unseen",
         "answer durable",

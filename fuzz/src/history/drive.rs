@@ -642,6 +642,10 @@ impl Driver {
         if let Err(error) = &report {
             assert!(matches!(error, OpenError::Io { .. } | OpenError::Read { .. }) || self.is_absence_fine(error), "{error}");
         }
+        if self.random.one_in(3) {
+            let is_whole = report.as_ref().is_ok_and(VerifyReport::is_ok);
+            self.salvage(&environment, is_whole);
+        }
         let check = |store: &Store, who: &str| {
             let Ok(shown) = found(store) else { return };
             // Damage to the last commit, which no later one vouches for, may pass for a torn write where a whole sector is zero; then it is said.
@@ -665,6 +669,24 @@ impl Driver {
             copy.flip_somewhere(seed);
             self.compare_with_second_reader(&copy, &report);
         }
+    }
+
+    /// What is salvaged of a store is part of what was there; of a store in which nothing is wrong, all of what a reader is shown.
+    fn salvage(&mut self, environment: &Environment, is_whole: bool) {
+        let salvage = match Log::open_salvage_in(environment, Path::new("simulated")) {
+            Ok(salvage) => salvage,
+            Err(error) => return assert!(matches!(error, OpenError::NotAStore { .. }), "salvage gave up: {error}"),
+        };
+        let new = SimDisk::new().environment(self.random.next_u64());
+        let copied = salvage.copy_to(&new, Path::new("salvaged"), None);
+        if let Err(error) = copied {
+            panic!("what was found cannot be copied: {error}\n{:?}", salvage.manifest());
+        }
+        let store = Store::open_in(&new, Path::new("salvaged")).expect("a new store");
+        let salvaged = found(&store).expect("nothing fails there");
+        self.summary.count("salvaged");
+        self.model.check_salvaged(&salvaged);
+        assert!(!is_whole || salvaged.len() >= self.model.durable(), "only {} of {} events", salvaged.len(), self.model.durable());
     }
 
     /// Recovery that fails somewhere, and then a cut, or not.
@@ -741,6 +763,7 @@ impl Driver {
             Ok(_) | Err(OpenError::Io { .. } | OpenError::Read { .. } | OpenError::NotAStore { .. }) => {}
             Err(error) => panic!("verification gave up: {error}"),
         }
+        self.salvage(&environment, false);
         let opened = Options::new().segment_bytes(64 << 10).open_in(environment, "simulated");
         self.tell(format!("after treason: {:?}", opened.as_ref().map(|log| log.report().clone())));
         self.summary.count(if opened.is_ok() { "treason unseen" } else { "treason found" });

@@ -11,6 +11,7 @@ use chainring::{
     AppendError, AsOf, Conflict, Durability, Event, EventId, EventRef, Expected, Link, Position, ReadError, Receipt, Remembered, Request,
     Store, Version,
 };
+use chainring_format::hash::stream_id;
 
 /// A request as its client made it.
 #[derive(Debug, Clone)]
@@ -370,6 +371,30 @@ impl Model {
         let forward: Vec<u64> = shown.forward(Version(from)).unwrap().map(|event| event.unwrap().version().0).collect();
         assert_eq!(forward, own.iter().copied().filter(|version| *version >= from).collect::<Vec<_>>(), "{moment:?}: {stream}");
         assert!(shown.backward().map(|event| event.unwrap().version().0).eq(own.iter().rev().copied()), "{moment:?}: {stream}");
+    }
+
+    /// What was got out of a damaged store: any part of what was there, in its order, unchanged.
+    pub(super) fn check_salvaged(&self, salvaged: &[Found]) {
+        let mut last = None;
+        for found in salvaged {
+            let is_same = |event: &Event| {
+                // A stream whose first event is lost has lost its name; its id is known.
+                let nameless = format!("$salvaged/{}", stream_id(&event.stream));
+                (event.id, &event.metadata.event_type, &event.body) == (Some(found.id), &found.event_type, &found.body)
+                    && (found.stream == event.stream || found.stream.starts_with(&nameless))
+            };
+            match self.ids.get(&found.id) {
+                Some(&index) => {
+                    assert!(is_same(&self.rows[index].event), "event {index} was salvaged with other content");
+                    assert!(last < Some(index), "event {index} was salvaged out of order");
+                    last = Some(index);
+                }
+                None => {
+                    let mut undecided = self.undecided.iter().flat_map(|(asked, _)| &asked.events);
+                    assert!(undecided.any(|event| is_same(event)), "salvaged and never there: {}", found.id);
+                }
+            }
+        }
     }
 
     /// What a client has kept of an event.
