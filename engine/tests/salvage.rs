@@ -866,9 +866,16 @@ fn a_frame_inside_a_body_is_no_record() {
     let at = inside - outer.offset - start;
     let length = fields.frame_bytes() as usize;
     fields.encode(&mut body[at..at + length], seed.mask(inside as u64));
-    let mut damaged = build(&body);
-    let outer = records(&damaged)[2].clone();
-    FrameView::parse(&damaged[&outer.segment][inside..], seed.mask(inside as u64)).expect("the forged frame is as good as any");
+    // Its link is right, as far as anybody can tell who has not the frame around it.
+    let first = &records(&plain)[1];
+    let first = FrameView::parse(&first.bytes, seed.mask(first.offset as u64)).unwrap().link().0;
+    let forged = FrameView::parse(&body[at..], seed.mask(inside as u64)).unwrap();
+    let link = forged.expected_link(&forged.digest(EventId::default()), &first, &first);
+    chainring_format::frame::FrameFields { link, ..fields }.encode(&mut body[at..at + length], seed.mask(inside as u64));
+    let whole = build(&body);
+    let outer = records(&whole)[2].clone();
+    FrameView::parse(&whole[&outer.segment][inside..], seed.mask(inside as u64)).expect("the forged frame is as good as any");
+    let mut damaged = whole.clone();
     damaged.get_mut(&outer.segment).unwrap()[outer.offset + start + 10] ^= 1;
 
     let (copied, manifest) = copy(&examine(&disk_of(&damaged), &SalvageOptions::default()));
@@ -877,4 +884,11 @@ fn a_frame_inside_a_body_is_no_record() {
     let stream = manifest.streams.iter().find(|stream| stream.stream_id == id_of("victim")).unwrap();
     assert_eq!(stream.missing.iter().collect::<Vec<_>>(), [(2, 2)]);
     assert_eq!(manifest.missing.len(), 1);
+
+    // With the frame's header gone nothing says where its body ends; but the commit sums up another record.
+    let mut damaged = whole;
+    damaged.get_mut(&outer.segment).unwrap()[outer.offset + 30] ^= 1;
+    let (copied, manifest) = copy(&examine(&disk_of(&damaged), &SalvageOptions::default()));
+    assert_eq!(copied.iter().map(|row| row.body.as_slice()).collect::<Vec<_>>(), [b"first".as_slice(), b"last"]);
+    assert_eq!(manifest.totals.missing, 1);
 }

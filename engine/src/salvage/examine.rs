@@ -10,7 +10,7 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterHeader, HeadEntry};
 use chainring_format::frame::{FrameHeader, FrameView, genesis_origin};
-use chainring_format::hash::CommitHasher;
+use chainring_format::hash::{CommitHasher, Hash};
 use chainring_format::limits::{BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
@@ -194,6 +194,7 @@ impl Examiner<'_> {
             self.unnamed_end(&unnamed, &mut found.cells, &mut plan);
         }
         trailers.retain(|(offset, _)| *offset < plan.end);
+        plan.skip = disown(bytes, start, &trailers, &mut found.cells);
         let footer = self.footer(entry, seed, named_end.map(|end| (end, named_footer)), &content, &found);
         self.damaged_places(entry, &content, &found.cells);
 
@@ -209,6 +210,7 @@ impl Examiner<'_> {
         }
         self.watermark = trailers.iter().map(|(_, trailer)| trailer.watermark.get()).fold(self.watermark, u64::max);
         self.watermark = self.watermark.max(header.map_or(0, |header| header.first_position.get()));
+        plan.skip.sort_unstable();
         self.plans.push(plan);
         self.content = content;
     }
@@ -517,6 +519,41 @@ fn name_of<'a>(header: &FrameHeader, rest: &'a [u8]) -> Option<&'a str> {
 fn trailers(bytes: &[u8], seed: Seed, cells: &[Cell]) -> Vec<(u64, CommitTrailer)> {
     let trailers = cells.iter().filter(|cell| cell.what == What::Trailer);
     trailers.filter_map(|cell| Some((cell.offset, CommitTrailer::parse(&bytes[cell.offset as usize..], seed, cell.offset).ok()?))).collect()
+}
+
+/// Takes away what was found behind a gap and cannot be of the commit it stands in, because the commit has fewer records or others: frames that
+/// somebody put into a body, and that came to light when the frame around them was damaged. Gives their offsets.
+fn disown(bytes: &[u8], start: u64, trailers: &[(u64, CommitTrailer)], cells: &mut [Cell]) -> Vec<u64> {
+    let mut disowned = Vec::new();
+    let mut before = start;
+    for (offset, trailer) in trailers {
+        let behind = offset + TRAILER_BYTES as u64;
+        let begin = behind.checked_sub(trailer.commit_bytes.get()).filter(|begin| *begin >= before);
+        before = behind;
+        let Some(begin) = begin else { continue };
+        let from = cells.partition_point(|cell| cell.end <= begin);
+        let to = cells.partition_point(|cell| cell.offset < *offset);
+        let inside = &mut cells[from..to];
+        let Some(gap) = inside.iter().position(|cell| cell.what == What::Gap) else { continue };
+        let count = inside.iter().filter(|cell| cell.is_record()).count() as u64;
+        let stated = u64::from(trailer.count.get());
+        if count < stated || count == stated && digest_of(bytes, trailer, inside) == trailer.digest {
+            continue;
+        }
+        for cell in inside[gap..].iter_mut().filter(|cell| cell.is_record()) {
+            disowned.push(cell.offset);
+            cell.what = What::Gap;
+        }
+    }
+    disowned
+}
+
+/// Digest of a commit over the records found in it.
+fn digest_of(bytes: &[u8], trailer: &CommitTrailer, cells: &[Cell]) -> Hash {
+    let frames = cells.iter().filter(|cell| cell.is_record());
+    let links = frames.filter_map(|cell| Some(Link(FrameHeader::ref_from_prefix(&bytes[cell.offset as usize..]).ok()?.0.link)));
+    let (first, count, time_ns) = (trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
+    CommitHasher::new(&trailer.previous_digest, first, count, time_ns).links(&links.collect::<Vec<_>>()).finish()
 }
 
 /// The places of a segment where positions are known. Gaps in which a commit begins are split there.

@@ -10,7 +10,7 @@ use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
-use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd};
+use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd, WRONG_FOOTER};
 use crate::error::{Fault, FaultKind};
 use crate::sequencer::Buckets;
 
@@ -74,7 +74,17 @@ impl Merge {
         let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.place);
         let candidates = [found.finding, self.commits(found, own), self.records_across(found, own), self.unique(found, own)];
         if let Some(finding) = candidates.into_iter().flatten().min_by_key(|finding| finding.place) {
-            self.next_position += found.offsets_of_records().filter(|offset| *offset < finding.place).count() as u64;
+            let mut finding = finding;
+            if finding.violation == WRONG_FOOTER {
+                // All commits before it hold.
+                let bytes = self.bytes;
+                self.advance(found);
+                self.bytes = bytes;
+                let wrong = first_difference(&self.right_footer(found), &found.footer);
+                finding.offset = wrong.map_or(finding.offset, |wrong| footer_place(found.end, wrong));
+            } else {
+                self.next_position += found.offsets_of_records().filter(|offset| *offset < finding.place).count() as u64;
+            }
             self.bytes += finding.place;
             let mut fault = place(finding);
             fault.stream = finding.stream.and_then(|id| self.name_of(id, found));
@@ -229,6 +239,19 @@ impl Merge {
         if found.footer.is_empty() {
             return Ok(());
         }
+        let right = self.right_footer(found);
+        let longer = (right.len() < found.footer.len()).then_some(right.len());
+        let Some(wrong) = first_difference(&right, &found.footer).or(longer) else { return Ok(()) };
+        let (kind, offset) = match footer::parse(&found.footer, Seed::new(&found.header.salt), found.end) {
+            Ok(_) => (FaultKind::Tampered, found.end),
+            Err(_) => (FaultKind::Corrupt, footer_place(found.end, wrong)),
+        };
+        let violation = Violation { rule: "T1", why: "the footer is not what its segment gives" };
+        Err(Finding { kind, offset, place: offset, position: None, stream: None, violation })
+    }
+
+    /// The footer that the segment just taken in should have.
+    fn right_footer(&self, found: &SegmentFindings) -> Vec<u8> {
         let heads: Vec<BucketHead> = self.buckets.list();
         let content = FooterContent {
             end_offset: found.end,
@@ -237,28 +260,24 @@ impl Merge {
             heads: &heads,
             offsets: &found.offsets,
         };
-        let seed = Seed::new(&found.header.salt);
-        let right = footer::encode(&content, seed);
-        let Some(wrong) = right
-            .iter()
-            .zip(&found.footer)
-            .position(|(a, b)| a != b)
-            .or((right.len() != found.footer.len()).then_some(right.len().min(found.footer.len())))
-        else {
-            return Ok(());
-        };
-        let (kind, offset) = match footer::parse(&found.footer, seed, found.end) {
-            Ok(_) => (FaultKind::Tampered, found.end),
-            Err(_) => (FaultKind::Corrupt, ((found.end + wrong as u64) / FOOTER_PLACE_BYTES * FOOTER_PLACE_BYTES).max(found.end)),
-        };
-        let violation = Violation { rule: "T1", why: "the footer is not what its segment gives" };
-        Err(Finding { kind, offset, place: offset, position: None, stream: None, violation })
+        footer::encode(&content, Seed::new(&found.header.salt))
     }
 
     fn name_of(&self, id: StreamId, found: &SegmentFindings) -> Option<String> {
         let known = self.streams.get(&id).and_then(|(_, name)| self.names.get(*name as usize)).cloned();
         known.or_else(|| found.deferred.iter().find(|deferred| deferred.stream_id == id)?.name.clone())
     }
+}
+
+/// Index of the first byte that is not as it should be, or not there.
+fn first_difference(right: &[u8], found: &[u8]) -> Option<usize> {
+    let cut = (found.len() < right.len()).then_some(found.len());
+    right.iter().zip(found).position(|(a, b)| a != b).or(cut)
+}
+
+/// The sector of a wrong byte in the footer at `end`.
+fn footer_place(end: u64, wrong: usize) -> u64 {
+    ((end + wrong as u64) / FOOTER_PLACE_BYTES * FOOTER_PLACE_BYTES).max(end)
 }
 
 fn tampered(offset: u64, position: Option<u64>, violation: Violation) -> Finding {

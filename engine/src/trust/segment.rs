@@ -7,14 +7,17 @@ use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
 use chainring_format::segment::SegmentHeader;
-use chainring_format::{EventId, Link, StreamId, Violation};
+use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
 use crate::error::{FaultKind, Watermark};
-use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry};
+use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
 use zerocopy::FromBytes;
 
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
 const FIRST_POSITION_MAX: u64 = 1 << 63;
+
+/// A footer behind the last commit whose checksum differs.
+pub(super) const WRONG_FOOTER: Violation = Violation { rule: "T1", why: "the footer's checksum differs" };
 
 const NO_GENESIS: Violation = Violation { rule: "F7", why: "the first segment has no genesis record" };
 
@@ -216,6 +219,13 @@ impl<'a> Walk<'a> {
                     stream: None,
                     violation,
                 })
+            }
+            Tail::Damaged(_) if cursor.mark() == Mark::Footer => {
+                // Which of its bytes are wrong is seen beside the right ones, which the merge can make.
+                let segment_bytes = self.found.header.segment_bytes.get();
+                let tail = &self.bytes[cursor.offset() as usize..];
+                self.found.footer = tail[..tail.len().min((reserved_bytes(segment_bytes) - segment_bytes) as usize)].to_vec();
+                Some(Finding { violation: WRONG_FOOTER, ..corrupt })
             }
             Tail::Torn { .. } | Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
         }
