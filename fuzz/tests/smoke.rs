@@ -1,9 +1,8 @@
 //! Every kept input once, then some seconds of mutations for every target, with bounds on time and memory. And every target can fail.
 
-use std::panic;
 use std::time::{Duration, Instant};
 
-use chainring_fuzz::targets::runner::{Meter, Rounds, kept, run_once, shrink};
+use chainring_fuzz::targets::runner::{Meter, Rounds, kept, quiet_panics, run_once, shrink};
 use chainring_fuzz::targets::{ALL, with_canary};
 use peak_alloc::PeakAlloc;
 
@@ -18,10 +17,8 @@ const CANARY_RUNS: u64 = 200_000;
 /// One after the other and in one test, so that memory is counted for one run at a time.
 #[test]
 fn kept_inputs_and_mutations_pass_and_planted_bugs_are_found() {
-    let loudly = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    quiet_panics();
     let failures: Vec<String> = ALL.iter().flat_map(|target| [passes(target), catches(target)]).filter_map(Result::err).collect();
-    panic::set_hook(loudly);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 

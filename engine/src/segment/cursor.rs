@@ -22,7 +22,10 @@ pub(crate) struct Bad {
     pub violation: Violation,
 }
 
-const BAD_PADDING: Violation = Violation { rule: "C1", why: "a padding byte is not FF" };
+/// Padding that is there and wrong.
+pub(crate) const BAD_PADDING: Violation = Violation { rule: "C1", why: "a padding byte is not FF" };
+/// The file ends inside padding that is right as far as it is there.
+pub(crate) const CUT_PADDING: Violation = Violation { rule: "C1", why: "padding is cut short" };
 const NOTHING_VALID: Violation = Violation { rule: "C1", why: "neither frame nor padding nor trailer stands here" };
 
 /// A frame and where it stands.
@@ -147,9 +150,12 @@ impl<'a> Cursor<'a> {
     /// Rule C1: bytes `FF` from `at` up to the trailer.
     fn check_padding(&self, at: u64, trailer_offset: u64) -> Result<(), (u64, Violation)> {
         let padding = self.from(at);
-        let padding = &padding[..padding.len().min((trailer_offset - at) as usize)];
-        let wrong = padding.iter().position(|&b| b != PADDING_BYTE);
-        wrong.map_or(Ok(()), |wrong| Err((at + wrong as u64, BAD_PADDING)))
+        let there = padding.len().min((trailer_offset - at) as usize);
+        match padding[..there].iter().position(|&b| b != PADDING_BYTE) {
+            Some(wrong) => Err((at + wrong as u64, BAD_PADDING)),
+            None if there as u64 == trailer_offset - at => Ok(()),
+            None => Err((at, CUT_PADDING)),
+        }
     }
 
     /// Rule C4: the trailer at this offset, of the commit at the cursor, which has `count` frames. Also gives the commit's end.

@@ -21,7 +21,7 @@ mod prepare;
 mod tail;
 
 pub(crate) use buffer::{FileBuffer, ReadFailure};
-pub(crate) use cursor::{Bad, Commit, Cursor, Placed};
+pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use image::Image;
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};

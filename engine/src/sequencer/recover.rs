@@ -52,12 +52,16 @@ pub(crate) struct LastSegment {
 }
 
 impl Recovered {
-    /// Whether this version may append (rule S5).
+    /// Whether this version may append (rule S5), and anybody may.
     pub(crate) fn check_writable(&self) -> Result<(), OpenError> {
-        if self.last.header.may_write() {
-            return Ok(());
+        if !self.last.header.may_write() {
+            return Err(OpenError::Unsupported { what: "it may be read, but appending needs a newer format version".into() });
         }
-        Err(OpenError::Unsupported { what: "it may be read, but appending needs a newer format version".into() })
+        // Every writable open has an epoch of its own, and nobody gets here by counting.
+        if self.epoch == u64::MAX {
+            return Err(OpenError::Unsupported { what: "it may be read, but its epochs are used up".into() });
+        }
+        Ok(())
     }
 
     /// The fault that recovery would cut off, for reports.

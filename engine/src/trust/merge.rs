@@ -30,6 +30,8 @@ pub(super) struct Merge {
     commit_digest: Hash,
     time_ns: u64,
     epoch: u64,
+    /// The last trailer's.
+    watermark: u64,
     pub bytes: u64,
 }
 
@@ -46,6 +48,7 @@ impl Merge {
             commit_digest: [0; 32],
             time_ns: 0,
             epoch: 0,
+            watermark: 0,
             bytes: 0,
         }
     }
@@ -136,9 +139,15 @@ impl Merge {
 
     /// Whether the segment's first commit follows the last one before it, unless something is wrong before `own`.
     fn commits(&self, found: &SegmentFindings, own: u64) -> Option<Finding> {
-        let (digest, offset, place) = found.first_commit.filter(|(_, _, place)| *place < own)?;
-        let violation = Violation { rule: "C6", why: "the commit does not follow the digest before it" };
-        (digest != self.commit_digest).then(|| Finding { place, ..tampered(offset, None, violation) })
+        let (trailer, offset, place) = found.first_commit.filter(|(_, _, place)| *place < own)?;
+        let violation = if trailer.watermark.get() < self.watermark {
+            Violation { rule: "C5", why: "the watermark runs backwards" }
+        } else if trailer.previous_digest != self.commit_digest {
+            Violation { rule: "C6", why: "the commit does not follow the digest before it" }
+        } else {
+            return None;
+        };
+        Some(Finding { place, ..tampered(offset, None, violation) })
     }
 
     /// Whether the records that hang on earlier segments follow from them.
@@ -231,6 +240,8 @@ impl Merge {
         self.commit_digest = found.commit_digest;
         self.time_ns = found.time_ns;
         self.epoch = found.epoch;
+        // A segment without commits says nothing of it.
+        self.watermark = self.watermark.max(found.watermark);
         self.bytes += found.end + found.footer.len() as u64;
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
@@ -10,7 +10,7 @@ use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
 use crate::error::{FaultKind, Watermark};
-use crate::segment::{Bad, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
+use crate::segment::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
 use zerocopy::FromBytes;
 
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
@@ -85,8 +85,8 @@ pub(super) struct SegmentFindings {
     pub offsets: Vec<u32>,
     pub end: u64,
     pub next_position: u64,
-    /// previous_digest of the first commit, the block of its trailer, and the trailer's offset.
-    pub first_commit: Option<(Hash, u64, u64)>,
+    /// The first commit's trailer, the block it is in, and its offset.
+    pub first_commit: Option<(CommitTrailer, u64, u64)>,
     pub commit_digest: Hash,
     pub first_recorded: Option<(u64, u64, u64)>,
     pub time_ns: u64,
@@ -161,8 +161,10 @@ impl<'a> Walk<'a> {
             }
         }
         if let Some((end, footer_bytes)) = named_end {
-            if self.lacks_genesis() {
-                let (offset, violation) = (self.found.end, NO_GENESIS);
+            let wrong_end = Violation { rule: "S1", why: "the end that the successor names lies inside the header" };
+            let violation = if self.lacks_genesis() { Some(NO_GENESIS) } else { (end < self.found.end).then_some(wrong_end) };
+            if let Some(violation) = violation {
+                let offset = self.found.end;
                 self.found.finding =
                     Some(Finding { kind: FaultKind::Corrupt, offset, place: offset, position: None, stream: None, violation });
                 return;
@@ -280,13 +282,15 @@ impl<'a> Walk<'a> {
         if hasher.links(&links).finish() != trailer.digest {
             return Err(finding(Violation { rule: "C6", why: "the commit digest differs" }));
         }
-        match found.first_commit {
-            None => found.first_commit = Some((trailer.previous_digest, commit.trailer_block, place)),
-            Some(_) if trailer.previous_digest != found.commit_digest => {
-                return Err(finding(Violation { rule: "C6", why: "the commit does not follow the digest before it" }));
-            }
-            Some(_) => {}
+        // The very first commit follows nothing; that of a later segment is left to the merge.
+        let follows = match found.first_commit {
+            None => found.header.number.get() != 1 || trailer.previous_digest == [0; 32],
+            Some(_) => trailer.previous_digest == found.commit_digest,
+        };
+        if !follows {
+            return Err(finding(Violation { rule: "C6", why: "the commit does not follow the digest before it" }));
         }
+        found.first_commit.get_or_insert((*trailer, commit.trailer_block, place));
         found.commit_digest = trailer.digest;
         (found.watermark, found.epoch, found.closed) = (trailer.watermark.get(), trailer.epoch.get(), trailer.closed());
         Ok(())
@@ -382,10 +386,10 @@ fn is_cut(bytes: &[u8], bad: &Bad) -> bool {
     let left = bytes.get(bad.place as usize..).unwrap_or_default();
     let header = FrameHeader::ref_from_prefix(left).ok();
     match bad.violation.rule {
-        _ if left.len() < size_of::<u32>() => true,
         "F1" => header.is_none_or(|(header, _)| header.stated_bytes().is_some_and(|bytes| bytes as usize > left.len())),
         "C4" => left.len() < TRAILER_BYTES,
-        _ => false,
+        // Fewer bytes than tell what stands here.
+        _ => bad.violation == CUT_PADDING || (bad.violation != BAD_PADDING && left.len() < size_of::<u32>()),
     }
 }
 

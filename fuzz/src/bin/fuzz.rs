@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use std::{fs, panic, thread};
+use std::{fs, thread};
 
-use chainring_fuzz::targets::runner::{Meter, Rounds, run_once, shrink};
+use chainring_fuzz::targets::runner::{Meter, Rounds, quiet_panics, run_once, shrink};
 use chainring_fuzz::targets::{ALL, Target, named};
 use clap::Parser;
 use peak_alloc::PeakAlloc;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Findings are told once, when they are small.
-    panic::set_hook(Box::new(|_| {}));
+    quiet_panics();
     let failed = targets.iter().filter(|target| !passes(target, &args)).count();
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

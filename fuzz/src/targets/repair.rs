@@ -4,7 +4,7 @@
 
 use chainring_format::checksum::{Seed, crc};
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
-use chainring_format::footer::FooterHeader;
+use chainring_format::footer::{FooterHeader, FooterTail};
 use chainring_format::frame::{FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, slot_bytes};
 use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
@@ -89,7 +89,7 @@ pub fn checksums(file: &mut [u8], mut is_erased: impl FnMut() -> bool) {
         match kind {
             Kind::Header => put(part, 8, crc(&part[12..])),
             Kind::Padding => {}
-            Kind::Trailer if bytes < TRAILER_BYTES => {}
+            Kind::Trailer | Kind::Footer if bytes < size_of::<FooterTail>() => {}
             Kind::Trailer | Kind::Footer => put(part, 4, crc(&part[8..]) ^ mask),
             Kind::Frame => {
                 let Some(slot) = slot(part) else { continue };

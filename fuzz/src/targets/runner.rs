@@ -4,7 +4,8 @@
 //! [`PEAK_BYTES_MAX`] more than was in use before; inputs are smaller than a megabyte and no target has reason to take more.
 //! Never: guided by coverage; `libfuzzer/` is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -43,6 +44,20 @@ pub struct Finding {
     pub why: String,
 }
 
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on a target that panics is told of by whoever runs it, not by the panic; every other panic speaks as before.
+pub fn quiet_panics() {
+    let loudly = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !RUNNING.get() {
+            loudly(panic);
+        }
+    }));
+}
+
 /// Runs the target once.
 ///
 /// # Errors
@@ -53,7 +68,10 @@ pub fn run_once(target: &Target, input: &[u8], meter: Option<Meter>) -> Result<(
         (meter.current_bytes)()
     });
     let started = Instant::now();
-    catch_unwind(AssertUnwindSafe(|| (target.run)(input))).map_err(|panic| words(&*panic))?;
+    RUNNING.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
+    RUNNING.set(false);
+    outcome.map_err(|panic| words(&*panic))?;
     let took = started.elapsed();
     let peak = meter.map_or(0, |meter| (meter.peak_bytes)().saturating_sub(before));
     if peak > PEAK_BYTES_MAX {
