@@ -122,3 +122,15 @@ fn one_writer_and_the_second_is_told_who_it_is() {
     drop(log);
     Log::open(directory.path()).unwrap();
 }
+
+#[test]
+fn a_log_that_is_opened_and_closed_is_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let segment = directory.path().join("0000000001.seg");
+    let log = Log::open(directory.path()).unwrap();
+    log.append(Event::new("s", "E")).unwrap();
+    log.close().unwrap();
+    let before = std::fs::read(&segment).unwrap();
+    Log::open(directory.path()).unwrap().close().unwrap();
+    assert!(std::fs::read(&segment).unwrap() == before, "byte for byte, without the space that was reserved meanwhile");
+}

@@ -892,3 +892,44 @@ fn a_frame_inside_a_body_is_no_record() {
     assert_eq!(copied.iter().map(|row| row.body.as_slice()).collect::<Vec<_>>(), [b"first".as_slice(), b"last"]);
     assert_eq!(manifest.totals.missing, 1);
 }
+
+/// Reading a damaged store must itself survive a device that fails anywhere: an error or a hole, never a panic, never an invented record.
+#[test]
+fn every_call_fails_once_while_salvaging() {
+    use chainring::disk::sim::{Failure, Fault};
+    let disk = SimDisk::new().with_block_bytes(512);
+    let log = open(&disk.environment(5)).unwrap();
+    let mut random = SimRandom::new(3);
+    while log.stats().segments < 3 {
+        log.append(request(&mut random, 7).1).unwrap();
+    }
+    log.close().unwrap();
+    let whole = support::content(&read(&disk.environment(1)).unwrap());
+    let places: Vec<_> = whole.iter().map(|(_, _, id, _)| *id).collect();
+    for (on_source, failure) in [(true, Failure::Device), (false, Failure::Device), (false, Failure::NoSpace)] {
+        for n in 1.. {
+            let (source, target) = (disk.snapshot(), SimDisk::new().with_block_bytes(512));
+            let failing = if on_source { &source } else { &target };
+            failing.inject(Fault::Nth { call: None, n, failure, lasting: false });
+            let environment = target.environment(9);
+            let copied = Log::open_salvage_in(&source.environment(2), Path::new("old"))
+                .map_err(|error| error.to_string())
+                .and_then(|salvage| salvage.copy_to(&environment, Path::new("new"), None).map_err(|error| error.to_string()));
+            let is_through = failing.is_fault_waiting();
+            target.heal();
+            if let Ok(manifest) = &copied {
+                let found = support::content(&read(&environment).unwrap());
+                let mut rest = places.iter();
+                assert!(found.iter().all(|(_, _, id, _)| rest.any(|known| known == id)), "n {n}: invented, or out of order");
+                assert_eq!(manifest.is_whole(), found.len() == whole.len(), "n {n}: what is missing is said");
+            }
+            for name in names_of_segments(&disk) {
+                assert_eq!(source.content(&name), disk.content(&name), "n {n}: the original was touched");
+            }
+            if is_through {
+                assert!(copied.is_ok(), "{copied:?}");
+                break;
+            }
+        }
+    }
+}

@@ -46,12 +46,18 @@ impl PortableDisk {
 
 impl Disk for PortableDisk {
     fn create_directory(&self) -> io::Result<()> {
-        // mkdir(missing ancestors, directory); fsync(parent of each)
+        // mkdir(missing ancestors, directory); fsync(parent of each); where that fails, rmdir(what was made)
         let directory = std::path::absolute(&self.directory)?;
         let missing = directory.ancestors().take_while(|ancestor| !ancestor.exists()).count();
         fs::create_dir_all(&directory)?;
         // At least its own entry: an earlier attempt may have been cut off between making and syncing it.
-        directory.ancestors().skip(1).take(missing.max(1)).try_for_each(|parent| File::open(parent)?.sync_all())
+        let synced = directory.ancestors().skip(1).take(missing.max(1)).try_for_each(|parent| File::open(parent)?.sync_all());
+        if synced.is_err() {
+            // A failed sync is not told twice (measured on ext4 without a journal): the next one would succeed, and the name would never be durable. So
+            // the next attempt is to make it anew. What was there before stays.
+            directory.ancestors().take(missing).take_while(|made| fs::remove_dir(made).is_ok()).for_each(drop);
+        }
+        synced
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

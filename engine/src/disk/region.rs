@@ -21,6 +21,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// What is probed at once. One call of the system takes about a microsecond for it, summing it up four.
 const PROBE_BYTES: usize = 64 << 10;
+/// The smallest page there is; larger ones only make the kernel bring in more.
+const PAGE_BYTES: usize = 4096;
 /// How long a probe counts.
 const PROBE_MS_MAX: u64 = 100;
 
@@ -111,19 +113,26 @@ impl Mapped {
         let mut end = range.start;
         while end < range.end {
             let part = end / PROBE_BYTES;
+            let part_end = self.map.len().min((part + 1) * PROBE_BYTES);
             let probed = &self.probed[part];
-            if now_ms.saturating_sub(probed.load(Ordering::Relaxed)) > PROBE_MS_MAX {
-                self.probe_part(part * PROBE_BYTES)?;
+            if now_ms.saturating_sub(probed.load(Ordering::Relaxed)) <= PROBE_MS_MAX {
+                end = part_end;
+            } else if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
                 probed.store(now_ms, Ordering::Relaxed);
+                end = part_end;
+            } else {
+                // A bad sector takes only its own page with it: what was asked for may lie beside it. Not remembered, and no neighbours.
+                let asked_end = range.end.min(part_end);
+                self.probe_range(end / PAGE_BYTES * PAGE_BYTES..asked_end)?;
+                end = asked_end;
             }
-            end = self.map.len().min((part + 1) * PROBE_BYTES);
         }
         Ok(end)
     }
 
-    /// madvise(part, MADV_POPULATE_READ); where that is refused, pread(part) says why
-    fn probe_part(&self, start: usize) -> Result<(), (u64, io::Error)> {
-        let count = PROBE_BYTES.min(self.map.len() - start);
+    /// madvise(range, MADV_POPULATE_READ); where that is refused, pread(range) says why. Starts at a page.
+    fn probe_range(&self, range: Range<usize>) -> Result<(), (u64, io::Error)> {
+        let (start, count) = (range.start, range.len());
         let populate = || self.map.advise_range(Advice::PopulateRead, start, count);
         let Err(refused) = populate() else { return Ok(()) };
         read_through(&self.path, start as u64, count)?;
@@ -193,7 +202,8 @@ mod tests {
         assert!(region.read(0, 1000).unwrap().len() >= 1000);
         let (offset, error) = region.read(131_072, 100).unwrap_err();
         assert_eq!((offset, error.kind()), (131_072, io::ErrorKind::UnexpectedEof));
-        let (offset, _) = region.read(66_000, 1000).unwrap_err();
-        assert_eq!(offset, 70_000);
+        assert_eq!(region.read(66_000, 1000).unwrap().len(), 1000, "what is there is read, and no more of that part");
+        let (offset, error) = region.read(66_000, 20_000).unwrap_err();
+        assert_eq!((offset, error.kind()), (70_000, io::ErrorKind::UnexpectedEof));
     }
 }

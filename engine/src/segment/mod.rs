@@ -111,30 +111,32 @@ impl Segment {
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
         let ahead = position - self.first_position;
         let entry = read(&self.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
-        let mut offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
-        for _ in 0..ahead % POSITION_STRIDE {
-            offset = self.next_frame(offset, position)?;
-        }
-        Ok(offset)
+        let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
+        self.step(offset, ahead % POSITION_STRIDE, position)
     }
 
     /// File offset of the frame behind the one at `offset`.
     pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
+        self.step(offset, 1, position)
+    }
+
+    /// File offset of the frame `count` frames behind the one at `offset`, on the way to `position`.
+    fn step(&self, offset: u64, mut count: u64, position: u64) -> Result<u64, ReadError> {
         let (mut at, mut start) = (offset, offset);
-        let mut bytes = self.read(start, MARK_BYTES)?;
+        let mut bytes: &[u8] = &[];
         loop {
             // What was handed out mostly reaches beyond the next mark.
-            let rest = bytes.get((at - start) as usize..).filter(|rest| rest.len() as u64 >= MARK_BYTES);
-            let mark = match rest {
-                Some(rest) => Mark::of(rest),
-                None => {
-                    (start, bytes) = (at, self.read(at, MARK_BYTES)?);
-                    Mark::of(bytes)
+            let mut rest = bytes.get((at - start) as usize..).unwrap_or_default();
+            if (rest.len() as u64) < MARK_BYTES {
+                (start, bytes) = (at, self.read(at, MARK_BYTES)?);
+                rest = bytes;
+            }
+            at = match Mark::of(rest) {
+                Mark::Frame(_) if count == 0 => return Ok(at),
+                Mark::Frame(frame_bytes) => {
+                    count -= 1;
+                    at + u64::from(frame_bytes)
                 }
-            };
-            at = match mark {
-                Mark::Frame(_) if at != offset => return Ok(at),
-                Mark::Frame(count) => at + u64::from(count),
                 Mark::Padding => align(at + TRAILER_BYTES as u64, self.block_bytes),
                 Mark::Trailer => at + TRAILER_BYTES as u64,
                 Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),

@@ -141,7 +141,9 @@ impl Core {
             match self.rotate(frames_bytes, group.shared) {
                 Ok(()) => {}
                 Err(RotateError::Refused(error)) => return Answer::Failed(refused(error)),
-                Err(RotateError::Fatal(doing, error)) => return Answer::Failed(AppendError::Poisoned(group.fail(doing, error))),
+                Err(RotateError::Fatal(doing, error)) => {
+                    return Answer::Failed(AppendError::Poisoned(group.fail(self.doing(doing), error)));
+                }
             }
         }
         self.time_ns = now_ns;
@@ -236,7 +238,7 @@ impl Core {
                 group.released.0.extend(pending);
             }
             Err((doing, error)) => {
-                let poison = group.fail(doing, error);
+                let poison = group.fail(self.doing(doing), error);
                 let unknown = |(submission, _)| (submission, Answer::Failed(AppendError::OutcomeUnknown(Arc::clone(&poison))));
                 group.released.0.extend(pending.into_iter().map(unknown));
             }
@@ -366,7 +368,12 @@ impl Core {
     ///
     /// write(closing commit); fdatasync; ftruncate(end); fsync
     pub(super) fn close(&mut self, shared: &Shared, poison: &OnceLock<Arc<Poison>>) -> Result<(), AppendError> {
-        if self.is_closed || poison.get().is_some() {
+        if poison.get().is_some() {
+            return Ok(());
+        }
+        if self.is_closed {
+            // Nothing was appended: the space that was reserved at open is given back. Failing here changes nothing.
+            let _ = self.writer.file().set_bytes(self.writer.end());
             return Ok(());
         }
         assert!(self.links.is_empty() && self.watermark == self.next_position, "what is closed is durable");
@@ -378,9 +385,14 @@ impl Core {
             self.writer.file().sync_all()
         });
         result.map_err(|source| {
-            let error = Arc::new(Poison { doing: "closing the log".into(), source: Some(source) });
+            let error = Arc::new(Poison { doing: self.doing("closing the log"), source: Some(source) });
             AppendError::Poisoned(Arc::clone(poison.get_or_init(|| error)))
         })
+    }
+
+    /// What was being done, with the file it was done to.
+    fn doing(&self, doing: &str) -> String {
+        format!("{doing} ({})", self.writer.segment().name())
     }
 
     /// Lets another writer in.
@@ -391,8 +403,8 @@ impl Core {
 
 impl Group<'_> {
     /// Poisons the log.
-    fn fail(&self, doing: &'static str, error: io::Error) -> Arc<Poison> {
-        Arc::clone(self.poison.get_or_init(|| Arc::new(Poison { doing: doing.into(), source: Some(error) })))
+    fn fail(&self, doing: String, error: io::Error) -> Arc<Poison> {
+        Arc::clone(self.poison.get_or_init(|| Arc::new(Poison { doing, source: Some(error) })))
     }
 }
 
