@@ -110,7 +110,7 @@ pub(crate) fn read_commit(window: &mut Window, layout: &Layout, start: u64, posi
             return Err(if is_trailer { cut("C4").blaming(align_down(here, layout.block_bytes)) } else { cut("C1") }.into());
         };
         match word {
-            FRAME_BYTES_MIN..=FRAME_BYTES_MAX if word % 8 == 0 => {
+            FRAME_BYTES_MIN..=FRAME_BYTES_MAX if word % 8 == 0 && here < layout.segment_bytes => {
                 let frame = read_frame(window, layout, here, next)?;
                 here += u64::from(frame.bytes);
                 frames.push(frame);
