@@ -90,4 +90,12 @@ fn nothing_is_written_through_a_link() {
         }
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{name}");
     }
+    // Hard links cannot be told from files; they are never emptied. The mark beside a store is written the same way.
+    let store = directory.path().join("store");
+    fs::hard_link(&victim, directory.path().join("store.mark.tmp")).unwrap();
+    fs::create_dir(&store).unwrap();
+    fs::hard_link(&victim, store.join("0000000001.seg.tmp")).unwrap();
+    Options::new().remember(true).open(&store).unwrap().close().unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(directory.path().join("store.mark").exists());
 }

@@ -51,7 +51,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Creates an empty file for writing; an old one of that name is emptied.
+    /// Creates an empty file for writing; an old one of that name is replaced, not emptied: it may have other names.
     ///
     /// # Errors
     /// Any error of the file system.

@@ -72,7 +72,7 @@ impl Disk for PortableDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.directory.join(name);
-        let file = open_plain(OpenOptions::new().read(true).write(true).create(true).truncate(true), &path)?;
+        let file = create_anew(&path)?;
         Ok(Arc::new(PortableFile { file, path }))
     }
 
@@ -113,12 +113,12 @@ impl Disk for PortableDisk {
         }
     }
 
-    /// write(NAME.mark.tmp); rename(NAME.mark.tmp, NAME.mark)
+    /// unlink(NAME.mark.tmp); write(NAME.mark.tmp); rename(NAME.mark.tmp, NAME.mark)
     fn remember(&self, bytes: &[u8]) -> io::Result<()> {
         let Some(path) = self.path_beside() else { return Ok(()) };
         let mut temporary = path.clone().into_os_string();
         temporary.push(".tmp");
-        open_plain(OpenOptions::new().write(true).create(true).truncate(true), temporary.as_ref())?.write_all(bytes)?;
+        create_anew(temporary.as_ref())?.write_all(bytes)?;
         fs::rename(temporary, path)
     }
 }
@@ -134,6 +134,16 @@ pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<F
         _ => error,
     })?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused("not a regular file")) }
+}
+
+/// Creates a file that nobody else has a name or a link to: what bears the name is unlinked, not emptied.
+///
+/// unlink(path); open(path, O_CREAT | O_EXCL)
+fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().read(true).write(true).create_new(true).open(path),
+    }
 }
 
 /// max(logical, physical, minimum-io) block of the device below a directory; `None` where the system does not say.
