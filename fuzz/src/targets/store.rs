@@ -89,7 +89,8 @@ fn read_everything(store: &Store, is_whole: bool) -> Result<(), ReadError> {
             assert!(!is_whole, "stream {name:?} is listed and not there");
             continue;
         };
-        assert_eq!(stream.version(), version);
+        // A rewritten name leads to another stream.
+        assert!(!is_whole || stream.version() == version, "stream {name:?} is listed at {version}, and is at {}", stream.version());
         let forward = stream.forward(Version(1))?.collect::<Result<Vec<_>, _>>()?;
         let backward = stream.backward().collect::<Result<Vec<_>, _>>()?;
         let same = forward.iter().rev().map(EventRef::position).eq(backward.iter().map(EventRef::position));
