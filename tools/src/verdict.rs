@@ -82,20 +82,14 @@ pub(crate) fn by_reader(store: &Path, expected: &[Remembered]) -> Result<Verdict
         stream: fault.stream,
         why: fault.why,
     });
-    let remembered = || expected.iter().find_map(|seen| not_held(seen, links.get(&seen.position.0), report.records));
+    let remembered = || expected.iter().find_map(|seen| not_held(seen, links.get(&seen.position.0).copied(), report.records));
     let fault = fault.or_else(remembered);
     Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to: report.verified_to, fault })
 }
 
 /// Rule R4 for a store in which everything holds; the reader does not know it, since it is not about the store's bytes.
-fn not_held(seen: &Remembered, found: Option<&Link>, records: u64) -> Option<Fault> {
-    let (kind, why) = match (found, seen.link) {
-        (None, _) => ("rollback-suspected", format!("a record at position {} is remembered, the store has {records}", seen.position)),
-        (Some(found), Some(link)) if *found != link => {
-            ("tampered", format!("the record at position {} is not the one remembered: its link is {found}", seen.position))
-        }
-        _ => return None,
-    };
+fn not_held(seen: &Remembered, found: Option<Link>, records: u64) -> Option<Fault> {
+    let (kind, why) = seen.violation(records, found)?;
     let position = Some(seen.position.0);
-    Some(Fault { kind: kind.into(), rule: "R4", segment: String::new(), offset: 0, position, stream: None, why })
+    Some(Fault { kind: kind.to_string(), rule: "R4", segment: String::new(), offset: 0, position, stream: None, why })
 }

@@ -9,6 +9,7 @@ use std::ops::Deref;
 
 use memmap2::MmapMut;
 
+use super::tail::used_bytes;
 use crate::disk::DiskFile;
 use crate::error::OpenError;
 
@@ -98,7 +99,7 @@ impl FileBuffer {
             } else {
                 let chunk = &mut self.chunk[..end - at];
                 read_chunk(file, chunk, at as u64)?;
-                let is_zero = at >= self.touched && is_zero(chunk);
+                let is_zero = at >= self.touched && used_bytes(chunk) == 0;
                 if !is_zero {
                     memory[at..end].copy_from_slice(chunk);
                     self.touched = end;
@@ -123,11 +124,6 @@ fn read_chunk(file: &dyn DiskFile, chunk: &mut [u8], offset: u64) -> Result<(), 
     }
     // Refused once and not again: a device that cannot make up its mind is not to be trusted.
     Err(failure)
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
 }
 
 #[cfg(test)]

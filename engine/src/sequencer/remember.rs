@@ -75,24 +75,26 @@ fn hex(text: &str) -> Option<[u8; 32]> {
 }
 
 impl Remembered {
-    /// Rule R4: what is wrong with a log that has `records` records and ends at this place; `found` is the link of the record at the position, where
-    /// the log reaches that far.
-    pub(crate) fn fault(&self, records: u64, found: Option<Link>, segment: &str, end: u64) -> Option<Fault> {
-        let place = |kind, why: String| {
-            let fault = Fault::new(kind, segment.to_owned(), end, Violation { rule: "R4", why: "" });
-            Fault { why, position: Some(self.position), ..fault }
-        };
+    /// Rule R4 of FORMAT.md: in what way a log that has `records` records does not hold this, and why; `found` is the link of its record at the
+    /// position, where it reaches that far.
+    #[must_use]
+    pub fn violation(&self, records: u64, found: Option<Link>) -> Option<(FaultKind, String)> {
+        let position = self.position;
         let Some(found) = found else {
-            let why = format!(
-                "a record at position {} is remembered, the store has {records}: it is older than what was seen of it",
-                self.position
-            );
-            return Some(place(FaultKind::RollbackSuspected, why));
+            let why =
+                format!("a record at position {position} is remembered, the store has {records}: it is older than what was seen of it");
+            return Some((FaultKind::RollbackSuspected, why));
         };
         let differs = self.link.is_some_and(|link| link != found);
-        differs.then(|| {
-            place(FaultKind::Tampered, format!("the record at position {} is not the one remembered: its link is {found}", self.position))
-        })
+        let why = || format!("the record at position {position} is not the one remembered: its link is {found}");
+        differs.then(|| (FaultKind::Tampered, why()))
+    }
+
+    /// The same, with the place where the log ends.
+    pub(crate) fn fault(&self, records: u64, found: Option<Link>, segment: &str, end: u64) -> Option<Fault> {
+        let (kind, why) = self.violation(records, found)?;
+        let fault = Fault::new(kind, segment.to_owned(), end, Violation { rule: "R4", why: "" });
+        Some(Fault { why, position: Some(self.position), ..fault })
     }
 }
 
