@@ -259,6 +259,8 @@ pub enum AppendError {
     NoSpace(Arc<io::Error>),
     /// Another segment could not be begun, for want of memory or files, say. Nothing was appended and nothing was changed; try again.
     NoSegment(Arc<io::Error>),
+    /// Too much is under way, and the caller did not want to wait for room, or no longer. Nothing was appended.
+    Full,
     /// The request may or may not be in the log: writing or syncing failed while it was under way. Reopen and append again with the same id.
     OutcomeUnknown(Arc<Poison>),
     /// An earlier write or sync failed; this log takes no appends until it is reopened. Nothing was appended.
@@ -288,6 +290,7 @@ impl fmt::Display for AppendError {
             AppendError::ClockJump { ahead_ns } => write!(f, "the clock jumped ahead by {} s", ahead_ns / 1_000_000_000),
             AppendError::NoSpace(source) => write!(f, "no room for another segment: {source}"),
             AppendError::NoSegment(source) => write!(f, "another segment could not be begun: {source}"),
+            AppendError::Full => f.write_str("too much is under way; try again"),
             AppendError::OutcomeUnknown(poison) => write!(f, "outcome unknown: {poison}"),
             AppendError::Poisoned(poison) => write!(f, "the log takes no appends until it is reopened: {poison}"),
             AppendError::Closed => f.write_str("the log is closed"),

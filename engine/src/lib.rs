@@ -42,5 +42,5 @@ pub use salvage::{
     BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Missing, Ranges, Reason, Salvage, SalvageError, SalvageOptions,
     SalvagedStream, Totals, Unplaced, VersionRun,
 };
-pub use sequencer::{EventReceipt, Receipt, Remembered};
+pub use sequencer::{EventReceipt, EventReceipts, Receipt, Remembered};
 pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};

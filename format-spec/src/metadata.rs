@@ -177,20 +177,43 @@ pub struct Metadata {
     pub unknown: Vec<(u64, Value)>,
 }
 
-/// Collects the entries of one map with integer keys, in key order.
-struct MapWriter {
-    entries: Vec<(u64, Vec<u8>)>,
+/// Writes one map with integer keys, in key order, behind what is in `out`.
+///
+/// Entries are written as they come, which is mostly in order already; only what is not is sorted at the end.
+struct MapWriter<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the map's head is; one byte, until there are more than [`SHORT_MAP`] entries.
+    start: usize,
+    count: usize,
+    /// Where the first entries start, and all others: most maps need no memory for that.
+    first_starts: [u32; SHORT_MAP],
+    more_starts: Vec<u32>,
+    /// Largest key so far; the smallest possible one is 0.
+    last_key: u64,
+    is_sorted: bool,
 }
 
-impl MapWriter {
-    fn new() -> MapWriter {
-        MapWriter { entries: Vec::with_capacity(12) }
+/// Entries that a map can have whose head is one byte.
+const SHORT_MAP: usize = 23;
+
+impl<'a> MapWriter<'a> {
+    fn new(out: &'a mut Vec<u8>) -> MapWriter<'a> {
+        let start = out.len();
+        out.push(0);
+        MapWriter { out, start, count: 0, first_starts: [0; SHORT_MAP], more_starts: Vec::new(), last_key: 0, is_sorted: true }
     }
 
     fn put(&mut self, key: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        self.entries.push((key, bytes));
+        self.is_sorted &= key >= self.last_key;
+        self.last_key = self.last_key.max(key);
+        let start = (self.out.len() - self.start) as u32;
+        match self.first_starts.get_mut(self.count) {
+            Some(place) => *place = start,
+            None => self.more_starts.push(start),
+        }
+        self.count += 1;
+        head(self.out, 0, key);
+        write(self.out);
     }
 
     fn uint(&mut self, key: u64, value: Option<u64>) {
@@ -224,11 +247,11 @@ impl MapWriter {
         }
     }
 
-    fn list<T>(&mut self, key: u64, items: &[T], write: impl Fn(&T) -> MapWriter) {
+    fn list<T>(&mut self, key: u64, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
         self.put(key, |out| {
             head(out, 4, items.len() as u64);
             for item in items {
-                write(item).finish(out);
+                write(item, out);
             }
         });
     }
@@ -239,15 +262,32 @@ impl MapWriter {
         }
     }
 
-    fn finish(mut self, out: &mut Vec<u8>) {
-        // Unsigned integers in shortest form sort bytewise as they sort by value.
-        self.entries.sort_by_key(|entry| entry.0);
-        head(out, 5, self.entries.len() as u64);
-        for (key, bytes) in self.entries {
-            head(out, 0, key);
-            out.extend_from_slice(&bytes);
+    fn finish(self) {
+        if self.is_sorted && self.count <= SHORT_MAP {
+            self.out[self.start] = 5 << 5 | self.count as u8;
+            return;
         }
+        let written = self.out.split_off(self.start);
+        let starts: Vec<usize> = self.first_starts.iter().take(self.count).chain(&self.more_starts).map(|&start| start as usize).collect();
+        let ends = starts.iter().skip(1).copied().chain([written.len()]);
+        let mut entries: Vec<&[u8]> = starts.iter().zip(ends).map(|(&start, end)| &written[start..end]).collect();
+        // Keys are unsigned integers in shortest form, which sort bytewise as they sort by value.
+        entries.sort_by(|a, b| key_bytes(a).cmp(key_bytes(b)));
+        head(self.out, 5, self.count as u64);
+        entries.into_iter().for_each(|entry| self.out.extend_from_slice(entry));
     }
+}
+
+/// The key of an entry that starts with one: an unsigned integer.
+fn key_bytes(entry: &[u8]) -> &[u8] {
+    let argument_bytes = match entry[0] & 0x1F {
+        24 => 1,
+        25 => 2,
+        26 => 4,
+        27 => 8,
+        _ => 0,
+    };
+    &entry[..1 + argument_bytes]
 }
 
 fn text(out: &mut Vec<u8>, value: &str) {
@@ -255,18 +295,18 @@ fn text(out: &mut Vec<u8>, value: &str) {
     out.extend_from_slice(value.as_bytes());
 }
 
-fn read_ref(read: &ReadRef) -> MapWriter {
-    let mut map = MapWriter::new();
+fn read_ref(read: &ReadRef, out: &mut Vec<u8>) {
+    let mut map = MapWriter::new(out);
     map.text(1, Some(&read.stream));
     map.uint(2, Some(read.version));
     map.bytes(3, read.state.as_deref());
     map.uint(4, read.standing.map(|standing| standing as u64));
     map.unknown(&read.unknown);
-    map
+    map.finish();
 }
 
-fn authority_ref(authority: &AuthorityRef) -> MapWriter {
-    let mut map = MapWriter::new();
+fn authority_ref(authority: &AuthorityRef, out: &mut Vec<u8>) {
+    let mut map = MapWriter::new(out);
     map.text(1, authority.stream.as_deref());
     map.uint(2, authority.version);
     map.bytes(3, authority.link.as_ref().map(|link| &link.0[..]));
@@ -277,18 +317,18 @@ fn authority_ref(authority: &AuthorityRef) -> MapWriter {
     map.bytes(8, authority.event.as_ref().map(|id| &id.0[..]));
     map.bytes(9, authority.confirmed_by.as_ref().map(|id| &id.0[..]));
     map.unknown(&authority.unknown);
-    map
+    map.finish();
 }
 
-fn external_ref(external: &ExternalRef) -> MapWriter {
-    let mut map = MapWriter::new();
+fn external_ref(external: &ExternalRef, out: &mut Vec<u8>) {
+    let mut map = MapWriter::new(out);
     map.text(1, Some(&external.resource));
     map.text(2, external.version.as_deref());
     map.bytes(3, external.hash.as_deref());
     map.time(4, external.observed_at);
     map.uint(5, external.max_age_ns);
     map.unknown(&external.unknown);
-    map
+    map.finish();
 }
 
 impl Metadata {
@@ -301,7 +341,14 @@ impl Metadata {
     /// The deterministic encoding.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut map = MapWriter::new();
+        let mut out = Vec::with_capacity(128);
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// The deterministic encoding, behind what is in `out`.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let mut map = MapWriter::new(out);
         map.text(key::TYPE, Some(&self.event_type));
         map.uint(key::SCHEMA_VERSION, self.schema_version);
         map.text(key::CONTENT_TYPE, self.content_type.as_deref());
@@ -340,9 +387,7 @@ impl Metadata {
         map.uint(key::EXPECTED_VERSION, self.expected_version);
         map.text(key::BATCH_LABEL, self.batch_label.as_deref());
         map.unknown(&self.unknown);
-        let mut out = Vec::with_capacity(128);
-        map.finish(&mut out);
-        out
+        map.finish();
     }
 
     /// Encodes, and checks what a caller could have put in that the format does not allow: keys twice, values nested too deeply, a time without
@@ -351,7 +396,19 @@ impl Metadata {
     /// # Errors
     /// The rule that the encoding would break.
     pub fn encode_checked(&self) -> Result<Vec<u8>, Violation> {
-        let bytes = self.encode();
+        let mut bytes = Vec::with_capacity(128);
+        self.encode_checked_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`Metadata::encode_checked`], behind what is in `out`, which holds more or less of it after an error.
+    ///
+    /// # Errors
+    /// The rule that the encoding would break.
+    pub fn encode_checked_into(&self, out: &mut Vec<u8>) -> Result<(), Violation> {
+        let start = out.len();
+        self.encode_into(out);
+        let bytes = &out[start..];
         let times = self.occurred_at.iter().chain(self.external.iter().filter_map(|external| external.observed_at.as_ref()));
         if self.event_type.is_empty() {
             return Err(M3);
@@ -368,10 +425,10 @@ impl Metadata {
             && self.authority.iter().all(|authority| authority.unknown.is_empty())
             && self.external.iter().all(|external| external.unknown.is_empty());
         if !is_typed {
-            check(&bytes)?;
+            check(bytes)?;
         }
-        debug_assert_eq!(check(&bytes), Ok(()), "what is right by its type is right");
-        Ok(bytes)
+        debug_assert_eq!(check(bytes), Ok(()), "what is right by its type is right");
+        Ok(())
     }
 
     /// Reads metadata bytes, strictly: rules M1 to M3.

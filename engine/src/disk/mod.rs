@@ -1,23 +1,30 @@
 //! L1: the only room that calls the kernel.
 //!
 //! Everything the engine wants of the outside world goes through three traits: [`Disk`] with its [`DiskFile`]s, [`Clock`] and [`Entropy`].
-//! The real ones are in `portable` and `system`; `sim` (feature `sim`) loses and tears what was not synced, from a seed.
+//! The real ones are in `portable`, `direct` and `system`; `queue` writes without waiting; `sim` (feature `sim`) loses and tears what was not synced, from a seed.
 //! Absent on purpose: retries. An error is handed up as it is; whether it is final is decided above.
 
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
+mod direct;
 mod lock;
 mod portable;
+mod queue;
 mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod system;
+mod uring;
 
+pub use direct::DirectDisk;
 pub use lock::LockError;
 pub use portable::PortableDisk;
+pub use queue::{Landed, QueuedWrite, Reaped, SharedBytes, WriteQueue};
 pub use region::{Probe, Region};
 pub use system::{SystemClock, SystemEntropy};
 
@@ -28,6 +35,32 @@ pub enum Access {
     Read,
     /// Reading and writing.
     Write,
+}
+
+/// Which way bytes are to take to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WritePath {
+    /// The fastest that system and file system allow.
+    #[default]
+    Auto,
+    /// `pwrite` and `fdatasync`: works everywhere.
+    Portable,
+    /// Past the page cache, several commits in flight through io_uring; refused where that is not to be had.
+    Uring,
+}
+
+impl FromStr for WritePath {
+    type Err = String;
+
+    /// `auto`, `portable` or `uring`.
+    fn from_str(text: &str) -> Result<WritePath, String> {
+        match text {
+            "auto" => Ok(WritePath::Auto),
+            "portable" => Ok(WritePath::Portable),
+            "uring" => Ok(WritePath::Uring),
+            _ => Err(format!("{text:?} is no write path; there are auto, portable and uring")),
+        }
+    }
 }
 
 /// A directory of files.
@@ -84,8 +117,18 @@ pub trait Disk: Send + Sync + Debug {
     /// Commit alignment: what the device writes as one, in bytes; a power of two, 512..=65536.
     fn block_bytes(&self) -> u32;
 
-    /// The write path in words, for reports.
+    /// The write path in words, for reports: `uring`, `direct`, `portable`, `simulated`.
     fn write_path(&self) -> &'static str;
+
+    /// Why it is not the fastest one, if that was not asked for.
+    fn write_path_reason(&self) -> Option<&str> {
+        None
+    }
+
+    /// Where writes can be started without waiting for them, if there is such a place.
+    fn queue(&self) -> Option<&dyn WriteQueue> {
+        None
+    }
 
     /// What was last handed to [`Disk::remember`]; `None` if nothing was, or where there is no such place.
     ///
@@ -127,6 +170,20 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// Any error of the device; then nothing is known about what was written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset` and makes them durable; nothing is said of what was written before.
+    ///
+    /// # Errors
+    /// As for [`DiskFile::write_all_at`] and [`DiskFile::sync_data`].
+    fn write_durable_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)?;
+        self.sync_data()
+    }
+
+    /// The open file for a [`WriteQueue`] of the system, if it can be written through one.
+    fn queued_as(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Makes written bytes, and a length that is needed to read them, durable.
     ///
@@ -195,9 +252,22 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The real world: a directory of the file system, the system's clock and randomness.
+    /// The real world: a directory of the file system, written in the fastest way it allows, the system's clock and randomness.
     #[must_use]
     pub fn system(directory: &Path) -> Environment {
-        Environment { disk: Arc::new(PortableDisk::new(directory)), clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Environment::system_on(directory, WritePath::Auto).expect("one way is always left")
+    }
+
+    /// As [`Environment::system`], written in a way of the caller's choice.
+    ///
+    /// # Errors
+    /// [`WritePath::Uring`] where io_uring or direct writing is refused: what the system says.
+    pub fn system_on(directory: &Path, write_path: WritePath) -> io::Result<Environment> {
+        let disk: Arc<dyn Disk> = match write_path {
+            WritePath::Auto => DirectDisk::or_portable(directory),
+            WritePath::Portable => Arc::new(PortableDisk::new(directory)),
+            WritePath::Uring => Arc::new(DirectDisk::with_uring(directory)?),
+        };
+        Ok(Environment { disk, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) })
     }
 }

@@ -19,13 +19,20 @@ use super::{Access, DirectoryLock, Disk, DiskFile, LockError, Region, lock};
 #[derive(Debug)]
 pub struct PortableDisk {
     directory: PathBuf,
+    /// Why nothing faster is used.
+    reason: Option<String>,
 }
 
 impl PortableDisk {
     /// The directory need not exist yet.
     #[must_use]
     pub fn new(directory: &Path) -> PortableDisk {
-        PortableDisk { directory: directory.to_owned() }
+        PortableDisk { directory: directory.to_owned(), reason: None }
+    }
+
+    /// The same, because something faster was refused.
+    pub(super) fn because(directory: &Path, reason: String) -> PortableDisk {
+        PortableDisk { directory: directory.to_owned(), reason: Some(reason) }
     }
 }
 
@@ -41,6 +48,20 @@ impl PortableDisk {
         let mut name = directory.file_name()?.to_owned();
         name.push(".mark");
         same_device.then(|| parent.join(name))
+    }
+}
+
+impl PortableDisk {
+    pub(super) fn open_file(&self, name: &str, access: Access) -> io::Result<PortableFile> {
+        let path = self.directory.join(name);
+        let file = open_plain(OpenOptions::new().read(true).write(access == Access::Write), &path)?;
+        Ok(PortableFile { file, path })
+    }
+
+    pub(super) fn create_file(&self, name: &str) -> io::Result<PortableFile> {
+        let path = self.directory.join(name);
+        let file = create_anew(&path)?;
+        Ok(PortableFile { file, path })
     }
 }
 
@@ -65,15 +86,11 @@ impl Disk for PortableDisk {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.directory.join(name);
-        let file = open_plain(OpenOptions::new().read(true).write(access == Access::Write), &path)?;
-        Ok(Arc::new(PortableFile { file, path }))
+        Ok(Arc::new(self.open_file(name, access)?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.directory.join(name);
-        let file = create_anew(&path)?;
-        Ok(Arc::new(PortableFile { file, path }))
+        Ok(Arc::new(self.create_file(name)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -98,6 +115,10 @@ impl Disk for PortableDisk {
 
     fn write_path(&self) -> &'static str {
         "portable"
+    }
+
+    fn write_path_reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     fn remembered(&self) -> io::Result<Option<Vec<u8>>> {
@@ -158,9 +179,19 @@ fn device_block_bytes(directory: &Path) -> Option<u32> {
 }
 
 #[derive(Debug)]
-struct PortableFile {
+pub(super) struct PortableFile {
     file: File,
     path: PathBuf,
+}
+
+impl PortableFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.file.metadata()
+    }
 }
 
 impl DiskFile for PortableFile {

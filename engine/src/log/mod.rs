@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
@@ -12,7 +13,7 @@ use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 use crate::disk::{Access, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, Watermark};
 use crate::segment::Tail;
-use crate::sequencer::{self, CoreOptions, Mark, Receipt, Recovered, Remembered, Sequencer, Shared};
+use crate::sequencer::{self, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::{Arc, AtomicU64, Ordering, read};
 
 mod options;
@@ -281,11 +282,10 @@ impl Log {
         }
         let seed = open_seed(&seed, &recovered);
         let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);
-        let (core, shared) = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
-        report.epoch = core.epoch;
-        let shared = Arc::new(shared);
+        let sequencer = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
+        report.epoch = sequencer.opened_epoch();
         let store = Store {
-            shared: Arc::clone(&shared),
+            shared: Arc::clone(sequencer.shared()),
             directory: directory.to_owned(),
             report,
             origin,
@@ -293,7 +293,7 @@ impl Log {
             segment_bytes,
             write_path: disk.write_path(),
         };
-        Ok(Log { sequencer: Arc::new(Sequencer::new(core, shared)), store, environment, seed, drawn_ids: AtomicU64::new(0) })
+        Ok(Log { sequencer: Arc::new(sequencer), store, environment, seed, drawn_ids: AtomicU64::new(0) })
     }
 
     /// Appends and waits until it is durable, or at the level that the request names.
@@ -304,14 +304,36 @@ impl Log {
         self.submit(request)?.wait()
     }
 
-    /// Hands a request in and returns at once, unless too much is under way already. Requests of one thread are sequenced in the order it
-    /// submits them. Nothing drives an append that nobody waits for, but later appends, [`Log::sync`] and closing.
+    /// Hands a request in and returns at once, unless too much is under way already: then it waits for room. Requests that were submitted one after the
+    /// other, by one thread or by threads that know of each other, are sequenced in that order.
     ///
     /// # Errors
     /// What can be said before the request is sequenced: limits, poison, closed.
     pub fn submit(&self, request: impl Into<Request>) -> Result<Pending, AppendError> {
-        let prepared = request.into().prepare(&self.seed, || self.draw_id())?;
-        let slot = self.sequencer.publish(prepared)?;
+        self.hand_in(request.into(), Patience::Unbounded)
+    }
+
+    /// As [`Log::submit`], but never waits.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] if there is no room; else as [`Log::submit`].
+    pub fn try_submit(&self, request: impl Into<Request>) -> Result<Pending, AppendError> {
+        self.hand_in(request.into(), Patience::None)
+    }
+
+    /// As [`Log::submit`], but waits for room no longer than `at_most`.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] if there is no room by then; else as [`Log::submit`].
+    pub fn submit_timeout(&self, request: impl Into<Request>, at_most: Duration) -> Result<Pending, AppendError> {
+        let at_most_ns = u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = self.environment.clock.monotonic_ns().saturating_add(at_most_ns);
+        self.hand_in(request.into(), Patience::Until(deadline_ns))
+    }
+
+    fn hand_in(&self, request: Request, patience: Patience) -> Result<Pending, AppendError> {
+        let clock = &*self.environment.clock;
+        let slot = request.publish(&self.sequencer, &self.seed, || self.draw_id(), patience, clock)?;
         Ok(Pending::new(Arc::clone(&self.sequencer), slot, Arc::clone(&self.environment.clock)))
     }
 

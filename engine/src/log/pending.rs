@@ -8,10 +8,11 @@ use std::time::Duration;
 use chainring_format::frame::FrameView;
 use chainring_format::{Position, Version};
 
+use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
-use crate::sequencer::{Answer, EventReceipt, PreparedEvent, PreparedRequest, Receipt, Sequencer};
+use crate::sequencer::{Answer, Content, EventReceipt, Parcel, PreparedEvent, Receipt, Sequencer};
 use crate::sync::Arc;
 
 /// The receipt of an append that was handed in. Dropping it does not take the append back.
@@ -60,7 +61,7 @@ impl Pending {
         match answer {
             Answer::Appended(receipt) => Ok(receipt),
             Answer::Failed(error) => Err(error),
-            Answer::Known { request, positions } => compare(&self.sequencer, &request, &positions),
+            Answer::Known { parcel, durability, positions } => compare(&self.sequencer, &parcel, durability, &positions),
         }
     }
 }
@@ -77,16 +78,17 @@ impl Future for Pending {
 }
 
 /// Compares a request with the events that bear its ids: the same content is the same append.
-fn compare(sequencer: &Sequencer, request: &PreparedRequest, positions: &[Option<u64>]) -> Result<Receipt, AppendError> {
+fn compare(sequencer: &Sequencer, parcel: &Parcel, durability: Durability, positions: &[Option<u64>]) -> Result<Receipt, AppendError> {
+    let request = parcel.view();
     let known: Vec<u64> = positions.iter().copied().flatten().collect();
     if known.len() != positions.len() {
         return Err(AppendError::PartlyKnown { known: known.len(), of: positions.len() });
     }
     let catalog = sequencer.shared().catalog();
     let mut events = Vec::with_capacity(known.len());
-    for (index, (event, &position)) in request.events.iter().zip(&known).enumerate() {
+    for (index, ((event, content), &position)) in request.contents().zip(&known).enumerate() {
         let frame = catalog.frame(position).map_err(AppendError::Read)?;
-        if !same_content(event, &frame) {
+        if !same_content(event, content, &frame) {
             return Err(AppendError::IdConflict { id: event.event_id, position: Position(position) });
         }
         let batch_index = if request.batch { index as u32 } else { 0 };
@@ -97,10 +99,10 @@ fn compare(sequencer: &Sequencer, request: &PreparedRequest, positions: &[Option
         }
         events.push(EventReceipt { position: Position(position), version: Version(frame.header.version.get()), link: frame.link() });
     }
-    Ok(Receipt { events, epoch: sequencer.opened_epoch(), durability: request.durability, duplicate: true })
+    Ok(Receipt { events: events.into(), epoch: sequencer.opened_epoch(), durability, duplicate: true })
 }
 
 /// Whether an event says what the stored one says. An erased body cannot be compared any more and counts as the same.
-fn same_content(event: &PreparedEvent, frame: &FrameView<'_>) -> bool {
-    frame.stream_id() == event.stream.id && frame.metadata() == event.metadata && frame.body().is_none_or(|body| body == event.body)
+fn same_content(event: &PreparedEvent, content: Content<'_>, frame: &FrameView<'_>) -> bool {
+    frame.stream_id() == event.stream.id && frame.metadata() == content.metadata && frame.body().is_none_or(|body| body == content.body)
 }

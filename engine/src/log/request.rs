@@ -1,17 +1,21 @@
 //! What a caller appends, and how it is finished in the caller's own thread: checked, encoded, salted, hashed.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
+use chainring_format::EventId;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{frame_bytes, slot_crc};
-use chainring_format::hash::{self, EventContent};
+use chainring_format::hash::{self, EventContent, Hash};
 use chainring_format::limits::{BATCH_BYTES_MAX, METADATA_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 use chainring_format::metadata::{Metadata, Timestamp};
-use chainring_format::{EventId, StreamId};
 
 use crate::condition::{Durability, Expected};
+use crate::disk::Clock;
 use crate::error::AppendError;
-use crate::sequencer::{PreparedEvent, PreparedRequest, Target};
+use crate::ring::Slot;
+use crate::sequencer::{Answer, Content, Draft, Parcel, Patience, PreparedEvent, Required, Sequencer, StreamKey};
+use crate::sync::Arc;
 
 /// An event to append. Fields that the methods below do not set can be set directly.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,48 +104,68 @@ impl Event {
         self
     }
 
-    fn prepare(self, seed: &[u8; 32], id: EventId, batch: (EventId, u32, u32)) -> Result<PreparedEvent, AppendError> {
-        let invalid = |why: String| AppendError::Invalid { why };
-        let stream = target(self.stream)?;
+    /// Checks, encodes and salts: everything but the digest. `metadata` is where its metadata goes, behind what is there.
+    fn prepare(&self, seed: &[u8; 32], id: EventId, metadata: &mut Vec<u8>) -> Result<PreparedEvent, AppendError> {
+        check_name(&self.stream)?;
         if id == EventId::default() {
             return Err(invalid("an event id of zeros means that there is none".into()));
         }
-        let metadata = self.metadata.encode_checked().map_err(|violation| invalid(format!("metadata: {violation}")))?;
-        if metadata.len() > METADATA_BYTES_MAX {
-            return Err(invalid(format!("metadata of {} bytes is longer than {METADATA_BYTES_MAX}", metadata.len())));
+        let before = metadata.len();
+        self.metadata.encode_checked_into(metadata).map_err(|violation| invalid(format!("metadata: {violation}")))?;
+        let metadata_bytes = metadata.len() - before;
+        if metadata_bytes > METADATA_BYTES_MAX {
+            return Err(invalid(format!("metadata of {metadata_bytes} bytes is longer than {METADATA_BYTES_MAX}")));
         }
-        if frame_bytes(stream.name.len(), metadata.len(), self.body.len(), self.salted) + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
+        if frame_bytes(self.stream.len(), metadata_bytes, self.body.len(), self.salted) + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
             return Err(invalid(format!("a body of {} bytes is too long", self.body.len())));
         }
         // From the randomness of this open and the id, which is unique: as good as drawn, and the same for whoever replays the same open.
-        let salt = self
-            .salted
-            .then(|| *blake3::keyed_hash(seed, &[&b"body salt"[..], &id.0].concat()).as_bytes().first_chunk().expect("32 bytes"));
-        let body_commit = hash::body_commit(&salt.unwrap_or([0; 16]), &self.body);
-        let (batch_id, batch_index, batch_count) = batch;
-        let content = EventContent {
-            stream_id: stream.id,
+        let salt = self.salted.then(|| {
+            let mut input = [0; 25];
+            input[..9].copy_from_slice(b"body salt");
+            input[9..].copy_from_slice(&id.0);
+            *blake3::keyed_hash(seed, &input).as_bytes().first_chunk().expect("32 bytes")
+        });
+        Ok(PreparedEvent {
+            stream: StreamKey::of(&self.stream),
             event_id: id,
-            batch_id,
-            batch_index,
-            batch_count,
-            body_commit: &body_commit,
-            metadata: &metadata,
-        };
-        let digest = hash::event_digest(&content);
-        let slot_crc = slot_crc(&self.body, salt.as_ref());
-        Ok(PreparedEvent { stream, event_id: id, expected: self.expected, metadata, body: self.body, salt, digest, slot_crc })
+            expected: self.expected,
+            salt,
+            slot_crc: slot_crc(&self.body, salt.as_ref()),
+            digest: None,
+            name_bytes: self.stream.len() as u16,
+            metadata_bytes: metadata_bytes as u32,
+            body_bytes: self.body.len() as u32,
+        })
     }
 }
 
-fn target(name: String) -> Result<Target, AppendError> {
-    if name.is_empty() || name.len() > STREAM_NAME_BYTES_MAX {
-        return Err(AppendError::Invalid { why: format!("a stream name has 1 to {STREAM_NAME_BYTES_MAX} bytes, not {}", name.len()) });
-    }
-    let full = hash::stream_name_hash(&name);
-    let (id, name_rest) = (StreamId(*full.first_chunk().expect("32 bytes")), *full.last_chunk().expect("32 bytes"));
-    Ok(Target { name, id, name_rest })
+fn invalid(why: String) -> AppendError {
+    AppendError::Invalid { why }
 }
+
+fn check_name(name: &str) -> Result<(), AppendError> {
+    if name.is_empty() || name.len() > STREAM_NAME_BYTES_MAX {
+        return Err(invalid(format!("a stream name has 1 to {STREAM_NAME_BYTES_MAX} bytes, not {}", name.len())));
+    }
+    Ok(())
+}
+
+/// The digest of an event, computed in its caller's thread.
+fn digest(event: &PreparedEvent, content: Content<'_>, batch_id: EventId, batch_index: u32, batch_count: u32) -> Hash {
+    hash::event_digest(&EventContent {
+        stream_id: event.stream.id,
+        event_id: event.event_id,
+        batch_id,
+        batch_index,
+        batch_count,
+        body_commit: &hash::body_commit(&event.salt.unwrap_or_default(), content.body),
+        metadata: content.metadata,
+    })
+}
+
+/// Bodies longer than this are hashed by their caller: side by side with others they gain nothing, and the leader has no time for them.
+const LEADER_HASH_BYTES_MAX: usize = 1024;
 
 /// One atomic append: an event, or a batch over any streams that happens whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,28 +215,79 @@ impl Request {
         self
     }
 
-    /// Everything that can be done before the request's turn comes.
-    pub(super) fn prepare(self, seed: &[u8; 32], mut draw_id: impl FnMut() -> EventId) -> Result<PreparedRequest, AppendError> {
-        let ids: Vec<EventId> = self.events.iter().map(|event| event.id.unwrap_or_else(&mut draw_id)).collect();
+    /// Does everything that can be done before the request's turn comes, in this thread, and hands it in.
+    pub(super) fn publish(
+        mut self,
+        sequencer: &Sequencer,
+        seed: &[u8; 32],
+        mut draw_id: impl FnMut() -> EventId,
+        patience: Patience,
+        clock: &dyn Clock,
+    ) -> Result<Arc<Slot<Answer>>, AppendError> {
+        if !self.batch && self.required.is_empty() && self.events.len() == 1 {
+            let event = self.events.pop().expect("there is one");
+            return METADATA.with_borrow_mut(|metadata| {
+                metadata.clear();
+                let id = event.id.unwrap_or_else(draw_id);
+                let mut prepared = event.prepare(seed, id, metadata)?;
+                let content = Content { name: &event.stream, metadata, body: &event.body };
+                if content.body.len() > LEADER_HASH_BYTES_MAX || content.metadata.len() > LEADER_HASH_BYTES_MAX {
+                    prepared.digest = Some(digest(&prepared, content, EventId::default(), 0, 0));
+                }
+                sequencer.publish_event(Draft { event: prepared, content }, self.durability, patience, clock)
+            });
+        }
+        let durability = self.durability;
+        let parcel = self.into_parcel(seed, &mut draw_id)?;
+        sequencer.publish_parcel(parcel, durability, patience, clock)
+    }
+
+    /// Everything in memory of its own, hashed.
+    fn into_parcel(self, seed: &[u8; 32], draw_id: &mut dyn FnMut() -> EventId) -> Result<Parcel, AppendError> {
+        let ids: Vec<EventId> = self.events.iter().map(|event| event.id.unwrap_or_else(&mut *draw_id)).collect();
         let (Some(&first), Ok(count)) = (ids.first(), u32::try_from(ids.len())) else {
-            return Err(AppendError::Invalid { why: "a batch has at least one event".into() });
+            return Err(invalid("a batch has at least one event".into()));
         };
         if count > 1 {
             let mut seen = HashSet::with_capacity(ids.len());
             if let Some(twice) = ids.iter().find(|id| !seen.insert(**id)) {
-                return Err(AppendError::Invalid { why: format!("event id {twice} occurs twice in one batch") });
+                return Err(invalid(format!("event id {twice} occurs twice in one batch")));
             }
         }
-        let (batch_id, batch_count) = if self.batch { (first, count) } else { (EventId::default(), 0) };
-        let numbered = self.events.into_iter().zip(ids).zip(0..);
-        let events =
-            numbered.map(|((event, id), index)| event.prepare(seed, id, (batch_id, index, batch_count))).collect::<Result<_, _>>()?;
-        let required =
-            self.required.into_iter().map(|(name, expected)| Ok((target(name)?, expected))).collect::<Result<_, AppendError>>()?;
-        let request = PreparedRequest { events, batch: self.batch, required, durability: self.durability };
-        if request.frames_bytes_max() + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
-            return Err(AppendError::Invalid { why: format!("the batch takes more than {BATCH_BYTES_MAX} bytes") });
+        let mut parcel = Parcel { batch: self.batch, events: Vec::with_capacity(ids.len()), ..Parcel::default() };
+        let mut metadata = Vec::new();
+        let mut frames_bytes = 0;
+        for (event, id) in self.events.iter().zip(ids) {
+            metadata.clear();
+            let prepared = event.prepare(seed, id, &mut metadata)?;
+            frames_bytes += prepared.frame_bytes_max();
+            if frames_bytes + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
+                return Err(invalid(format!("the batch takes more than {BATCH_BYTES_MAX} bytes")));
+            }
+            for part in [event.stream.as_bytes(), &metadata, &event.body] {
+                parcel.bytes.extend_from_slice(part);
+            }
+            parcel.events.push(prepared);
         }
-        Ok(request)
+        let (batch_id, batch_count) = if self.batch { (first, count) } else { (EventId::default(), 0) };
+        let digests: Vec<Hash> = parcel
+            .view()
+            .contents()
+            .zip(0..)
+            .map(|((event, content), index)| digest(event, content, batch_id, if self.batch { index } else { 0 }, batch_count))
+            .collect();
+        for (event, digest) in parcel.events.iter_mut().zip(digests) {
+            event.digest = Some(digest);
+        }
+        for (name, expected) in self.required {
+            check_name(&name)?;
+            parcel.required.push(Required { stream: StreamKey::of(&name), name, expected });
+        }
+        Ok(parcel)
     }
+}
+
+thread_local! {
+    /// Where metadata of single events is encoded before it goes into a ring.
+    static METADATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

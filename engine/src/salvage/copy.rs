@@ -19,7 +19,8 @@ use crate::condition::Durability;
 use crate::disk::{Clock, Disk, Environment};
 use crate::error::OpenError;
 use crate::log::{Event, Log, Options, Pending, Request};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::Arc;
+use crate::sync::model::{Mutex, lock};
 
 /// So many events, or bytes of them, are under way before their receipts are waited for: they share a commit.
 const PENDING_MAX: usize = 4096;

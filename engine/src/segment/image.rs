@@ -8,6 +8,7 @@
 
 use std::io;
 
+use crate::disk::SharedBytes;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
 use memmap2::{MmapMut, MmapOptions};
@@ -47,6 +48,12 @@ impl Image {
     }
 }
 
+impl SharedBytes for Image {
+    fn bytes(&self) -> &[u8] {
+        self.placed()
+    }
+}
+
 /// The one who writes an image.
 #[derive(Debug)]
 pub(crate) struct ImageWriter {
@@ -77,11 +84,6 @@ impl ImageWriter {
         write(room);
         self.end = end;
         self.image.placed.store(end, Ordering::Release);
-    }
-
-    /// Bytes that were placed, from `offset` on.
-    pub(crate) fn placed_from(&self, offset: usize) -> &[u8] {
-        &self.image.placed()[offset..]
     }
 }
 

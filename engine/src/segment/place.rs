@@ -1,6 +1,7 @@
 //! Placing frames and trailers into the image of the live segment, and writing commits from it as they lie.
 
 use std::io;
+use std::ops::Range;
 
 use chainring_format::align;
 use chainring_format::checksum::Seed;
@@ -10,7 +11,7 @@ use chainring_format::segment::SegmentHeader;
 use zerocopy::IntoBytes;
 
 use super::Segment;
-use super::image::ImageWriter;
+use super::image::{Image, ImageWriter};
 use crate::disk::DiskFile;
 use crate::sync::Arc;
 
@@ -24,8 +25,8 @@ pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
     /// Where the commit under construction starts.
     commit_start: u64,
-    /// Bytes below this were handed to the file.
-    written_end: u64,
+    /// Commits below this were taken to be written.
+    taken_end: u64,
 }
 
 impl SegmentWriter {
@@ -41,7 +42,7 @@ impl SegmentWriter {
         let end = existing.len() as u64;
         assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");
         let segment = Arc::new(Segment::live(&header, Arc::clone(image.image()), offsets));
-        SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, written_end: end }
+        SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, taken_end: end }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
@@ -95,15 +96,26 @@ impl SegmentWriter {
         self.commit_start = end;
     }
 
-    /// Hands all closed commits to the file. An error is final: nothing is known about what was written.
+    /// Where the closed commits lie that nobody has taken yet, in the file as in the image; the caller hands them to the file.
+    pub(crate) fn take_closed(&mut self) -> Range<usize> {
+        let closed = self.taken_end as usize..self.commit_start as usize;
+        self.taken_end = self.commit_start;
+        closed
+    }
+
+    /// The image that commits are written from.
+    pub(crate) fn image(&self) -> &Arc<Image> {
+        self.image.image()
+    }
+
+    /// Hands closed commits to the file, without making them durable. An error is final: nothing is known about what was written.
     pub(crate) fn write(&mut self) -> io::Result<()> {
-        let bytes = &self.image.placed_from(self.written_end as usize)[..(self.commit_start - self.written_end) as usize];
-        if !bytes.is_empty() {
-            // pwrite(segment, commits, written_end)
-            self.file.write_all_at(bytes, self.written_end)?;
-            self.written_end = self.commit_start;
+        let closed = self.take_closed();
+        if closed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // pwrite(segment, commits, start)
+        self.file.write_all_at(&self.image.image().placed()[closed.clone()], closed.start as u64)
     }
 
     /// Makes everything that was handed over durable. An error is final.

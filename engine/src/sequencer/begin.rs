@@ -11,11 +11,12 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::Shared;
-use super::core::{Core, CoreOptions, segment_salt};
+use super::core::{Core, CoreOptions, Intake, segment_salt};
 use super::recover::{LastSegment, Recovered};
+use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
 use crate::disk::{DirectoryLock, Environment};
 use crate::error::OpenError;
+use crate::ring::Rings;
 use crate::segment::{Image, NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
 use crate::sync::Arc;
 
@@ -105,7 +106,7 @@ pub(crate) fn begin(
     options: CoreOptions,
     seed: [u8; 32],
     lock: Box<dyn DirectoryLock>,
-) -> Result<(Core, Shared), OpenError> {
+) -> Result<Sequencer, OpenError> {
     let epoch = if created { recovered.epoch } else { recovered.epoch + 1 };
     let same_blocks = recovered.last.header.block_bytes.get() == options.block_bytes;
     // fsync(directory)
@@ -123,6 +124,7 @@ pub(crate) fn begin(
         recovered.catalog.push(Arc::clone(writer.segment()));
         writer
     };
+    let (rings, drain) = Rings::new(RING_SIZES, BESIDE_BYTES_MAX);
     let core = Core {
         environment,
         options,
@@ -136,14 +138,13 @@ pub(crate) fn begin(
         links: Vec::new(),
         time_ns: recovered.time_ns,
         clock_read: None,
-        watermark: recovered.next_position,
         unsynced_since_ns: None,
         is_closed: recovered.closed,
         lock: Some(lock),
     };
     let shared = Shared::new(recovered.catalog, recovered.directory, recovered.next_position);
     core.leave_mark(&shared);
-    Ok((core, shared))
+    Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared)))
 }
 
 /// Goes on where the last segment ends: nothing follows its closing commit.

@@ -4,26 +4,29 @@
 //! *submitted* (`write`), *complete* and *durable* (`sync`, then the watermark), and its answer *released*.
 
 use std::io;
+use std::ops::Range;
 
 use chainring_format::align;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterContent};
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance};
-use chainring_format::hash::{self, CommitHasher, Hash, LeafFields};
+use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
 use chainring_format::limits::BATCH_BYTES_MAX;
-use chainring_format::{Link, Position, Version};
+use chainring_format::{EventId, Link, Position, Version};
 use zerocopy::FromZeros;
 
-use super::decide::decide;
+use super::decide::{Found, Refusal, decide};
 use super::heads::{Buckets, StreamHead};
+use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
-use super::request::{Answer, EventReceipt, PreparedEvent, PreparedRequest, Receipt};
-use super::{Answers, Shared, Submission, UNSYNCED_NS_MAX};
+use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
+use super::{Reply, Shared, Submission, UNSYNCED_NS_MAX};
 use crate::condition::Durability;
-use crate::disk::{DirectoryLock, Environment};
+use crate::disk::{DirectoryLock, DiskFile, Environment};
 use crate::error::{AppendError, Poison};
+use crate::ring::{Drain, Drained};
 use crate::segment::{Image, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
-use crate::sync::{Arc, OnceLock, Ordering, write};
+use crate::sync::{Arc, write};
 
 /// A jump of the clock beyond this is not believed without being told to.
 const CLOCK_JUMP_NS_MAX: u64 = 3_600_000_000_000;
@@ -58,8 +61,6 @@ pub(crate) struct Core {
     pub time_ns: u64,
     /// Real and monotonic time of the last reading.
     pub clock_read: Option<(u64, u64)>,
-    /// Position after the last one known durable.
-    pub watermark: u64,
     /// When the oldest unsynced commit was written, by the monotonic clock.
     pub unsynced_since_ns: Option<u64>,
     /// The last commit on disk says that the log was closed.
@@ -67,12 +68,43 @@ pub(crate) struct Core {
     pub lock: Option<Box<dyn DirectoryLock>>,
 }
 
-/// The group under way: answers that leave when their commit is durable, and answers that may leave.
-struct Group<'a> {
-    shared: &'a Shared,
-    poison: &'a OnceLock<Arc<Poison>>,
-    pending: Vec<(Submission, Answer)>,
-    released: Answers,
+/// The consumer's end of the rings.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    drain: Drain<Submission>,
+    /// What was drained; empty between two leads.
+    drained: Vec<Drained<Submission>>,
+}
+
+impl Intake {
+    pub(super) fn new(drain: Drain<Submission>) -> Intake {
+        Intake { drain, drained: Vec::new() }
+    }
+}
+
+/// Answers on their way, with the callers who get them.
+pub(super) type Answers = Vec<(Reply, Answer)>;
+
+/// A closed commit, and what is to be answered when it is durable.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub file: Arc<dyn DiskFile>,
+    pub image: Arc<Image>,
+    /// Where its bytes are, in the image as in the file.
+    pub range: Range<usize>,
+    /// Number of its flight.
+    pub flight: u64,
+    /// What it was written to, for reports.
+    pub segment: String,
+}
+
+/// What became of the requests that were drained.
+#[derive(Debug, Default)]
+pub(super) struct Led {
+    /// To be written and landed by whoever led.
+    pub commit: Option<Commit>,
+    /// Something was drained or made durable.
+    pub did_something: bool,
 }
 
 /// Why a rotation did not happen.
@@ -91,63 +123,88 @@ fn refused(error: io::Error) -> AppendError {
 }
 
 impl Core {
-    /// Takes a drained group through to its answers. With `sync`, everything placed so far is durable afterwards.
-    pub(super) fn run(&mut self, submissions: Vec<Submission>, shared: &Shared, poison: &OnceLock<Arc<Poison>>, sync: bool) -> Answers {
-        let mut group = Group { shared, poison, pending: Vec::with_capacity(submissions.len()), released: Answers::default() };
-        for mut submission in submissions {
-            let request = submission.request.take().expect("a submission is led once");
-            if let Some(refusal) = self.refusal(poison) {
-                group.released.0.push((submission, Answer::Failed(refusal)));
-                continue;
+    /// Drains the rings and takes what was drained up to a closed commit, which the caller writes. With `sync`, everything placed so far is on its way
+    /// to be durable afterwards.
+    pub(super) fn lead(&mut self, intake: &mut Intake, pipeline: &Pipeline, sync: bool) -> Led {
+        let Intake { drain, drained } = intake;
+        drain.drain(drained);
+        let mut answers = Vec::with_capacity(drained.len());
+        let mut did_something = !drained.is_empty();
+        for (Submission { load, durability, reply }, at) in drained.drain(..).map(Drained::split) {
+            let answer = match self.refusal(pipeline) {
+                Some(refusal) => Answer::Failed(refusal),
+                None => {
+                    let request = match &load {
+                        Load::Event(event) => {
+                            RequestView { events: std::slice::from_ref(event), bytes: drain.content(at), batch: false, required: &[] }
+                        }
+                        Load::Parcel(parcel) => parcel.view(),
+                    };
+                    self.sequence(request, durability, &mut answers, pipeline)
+                }
+            };
+            if let Load::Parcel(parcel) = &load {
+                pipeline.rings.give_back_beside(parcel.bytes.len() as u64);
             }
-            let answer = self.sequence(request, &mut group);
-            group.pending.push((submission, answer));
+            answers.push((reply, answer));
         }
-        if poison.get().is_none() && self.lock.is_some() {
-            self.commit(&mut group, sync);
+        drain.give_back();
+        if self.lock.is_none() {
+            // Refusals of a log that is closed, which wait for nothing.
+            pipeline.deliver(answers);
+            return Led { commit: None, did_something };
         }
-        // A rotation that failed has poisoned the log: what is left is its answer, which waits for nothing.
-        group.released.0.append(&mut group.pending);
-        group.released
+        did_something |= sync && self.unsynced_since_ns.is_some();
+        Led { commit: self.close_commit(answers, pipeline, sync), did_something }
     }
 
-    fn refusal(&self, poison: &OnceLock<Arc<Poison>>) -> Option<AppendError> {
-        match poison.get() {
+    fn refusal(&self, pipeline: &Pipeline) -> Option<AppendError> {
+        match pipeline.poison.get() {
             Some(poison) => Some(AppendError::Poisoned(Arc::clone(poison))),
             None if self.lock.is_none() => Some(AppendError::Closed),
             None => None,
         }
     }
 
-    /// Decides one request and, if it may happen, places it whole.
-    fn sequence(&mut self, request: PreparedRequest, group: &mut Group<'_>) -> Answer {
-        let decided = decide(&crate::sync::read(&group.shared.directory), request);
-        let request = match decided {
-            Ok(request) => request,
-            Err(answer) => return answer,
+    /// Decides one request and, if it may happen, places it whole. `answers` are those before it in the same group.
+    fn sequence(&mut self, request: RequestView<'_>, durability: Durability, answers: &mut Answers, pipeline: &Pipeline) -> Answer {
+        let now_ns = self.read_clock();
+        let found = match decide(&crate::sync::read(&pipeline.shared.directory), request) {
+            Ok(found) => found,
+            Err(Refusal::Known(positions)) => return Answer::Known { parcel: Box::new(request.to_parcel()), durability, positions },
+            Err(Refusal::Failed(error)) => return Answer::Failed(error),
         };
-        let now_ns = match self.read_clock() {
+        let now_ns = match now_ns {
             Ok(now_ns) => now_ns,
             Err(error) => return Answer::Failed(error),
         };
         let frames_bytes = request.frames_bytes_max();
         debug_assert!(frames_bytes <= BATCH_BYTES_MAX, "the front door bounds a request");
-        if !self.writer.has_room(frames_bytes) {
-            // Rotation is a barrier: what the old segment holds is durable before the new one exists.
-            self.commit(group, true);
-            if let Some(poison) = group.poison.get() {
-                return Answer::Failed(AppendError::Poisoned(Arc::clone(poison)));
-            }
-            match self.rotate(frames_bytes, group.shared) {
-                Ok(()) => {}
-                Err(RotateError::Refused(error)) => return Answer::Failed(refused(error)),
-                Err(RotateError::Fatal(doing, error)) => {
-                    return Answer::Failed(AppendError::Poisoned(group.fail(self.doing(doing), error)));
-                }
-            }
+        if !self.writer.has_room(frames_bytes)
+            && let Err(error) = self.make_room(frames_bytes, answers, pipeline)
+        {
+            return Answer::Failed(error);
         }
         self.time_ns = now_ns;
-        Answer::Appended(self.place(&request, group.shared))
+        Answer::Appended(self.place(request, found, durability, &pipeline.shared))
+    }
+
+    /// Ends the live segment and begins one that has room for `frames_bytes`. Rotation is a barrier: what the old segment holds is durable before
+    /// the new one exists.
+    fn make_room(&mut self, frames_bytes: u64, answers: &mut Answers, pipeline: &Pipeline) -> Result<(), AppendError> {
+        if let Some(commit) = self.close_commit(std::mem::take(answers), pipeline, true) {
+            pipeline.write(commit);
+        }
+        pipeline.wait_for_all();
+        let poisoned = |poison: &Arc<Poison>| Err(AppendError::Poisoned(Arc::clone(poison)));
+        if let Some(poison) = pipeline.poison.get() {
+            return poisoned(poison);
+        }
+        match self.rotate(frames_bytes, &pipeline.shared) {
+            Ok(()) => Ok(()),
+            Err(RotateError::Refused(error)) => Err(refused(error)),
+            Err(RotateError::Fatal(doing, error)) => poisoned(&pipeline.fail(self.doing(doing), error)),
+        }
     }
 
     /// The time of the next record: the clock's, but never before the last record's.
@@ -167,37 +224,47 @@ impl Core {
     }
 
     /// Assigns positions, versions and links, and puts the frames into the image. Cannot fail: everything was decided and counted before.
-    fn place(&mut self, request: &PreparedRequest, shared: &Shared) -> Receipt {
+    fn place(&mut self, request: RequestView<'_>, found: Found, durability: Durability, shared: &Shared) -> Receipt {
         let mut directory = write(&shared.directory);
-        let batch_count = request.batch_count();
-        let mut events = Vec::with_capacity(request.events.len());
-        for (index, event) in request.events.iter().enumerate() {
-            let head = directory.streams.get(&event.stream.id).copied();
-            let batch_index = if request.batch { index as u32 } else { 0 };
-            let receipt = self.place_event(event, head, batch_index, batch_count);
+        let (batch_id, batch_count) = (request.batch_id(), request.batch_count());
+        let mut receipts = Vec::with_capacity(if request.batch { request.events.len() } else { 0 });
+        for ((event, content), index) in request.contents().zip(0_u32..) {
+            let head = if index == 0 { found.head } else { directory.streams.get(&event.stream.id).copied() };
+            let digest = event.digest.unwrap_or_else(|| event_digest(event, content, batch_id, index, batch_count));
+            let receipt = self.place_event(event, content, &digest, head, (if request.batch { index } else { 0 }, batch_count));
             let (version, position, link) = (receipt.version.0, receipt.position.0, receipt.link);
             let first_position = head.map_or(position, |head| head.first_position);
             directory
                 .streams
                 .insert(event.stream.id, StreamHead { version, position, link, first_position, name_rest: event.stream.name_rest });
             directory.ids.insert(event.event_id, position);
-            events.push(receipt);
+            if !request.batch {
+                return Receipt { events: receipt.into(), epoch: self.epoch, durability, duplicate: false };
+            }
+            receipts.push(receipt);
         }
-        Receipt { events, epoch: self.epoch, durability: request.durability, duplicate: false }
+        Receipt { events: receipts.into(), epoch: self.epoch, durability, duplicate: false }
     }
 
-    fn place_event(&mut self, event: &PreparedEvent, head: Option<StreamHead>, batch_index: u32, batch_count: u32) -> EventReceipt {
+    fn place_event(
+        &mut self,
+        event: &PreparedEvent,
+        content: Content<'_>,
+        digest: &Hash,
+        head: Option<StreamHead>,
+        (batch_index, batch_count): (u32, u32),
+    ) -> EventReceipt {
         let position = self.next_position;
         let bucket = event.stream.id.bucket();
         let bucket_head = self.buckets.get(bucket);
         let version = head.map_or(0, |head| head.version) + 1;
-        let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, &event.stream.name), |head| head.link.0);
+        let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, content.name), |head| head.link.0);
         let link = hash::link(&hash::leaf(&LeafFields {
             kind: KIND_EVENT,
             bucket,
             version,
             recorded_at_ns: self.time_ns,
-            digest: &event.digest,
+            digest,
             prev_bucket: &bucket_head.map_or(self.log_id, |head| head.link).0,
             prev_stream: &prev_stream,
         }));
@@ -214,9 +281,9 @@ impl Core {
                 stream_id: event.stream.id,
                 event_id: event.event_id,
                 link,
-                name: if version == 1 { &event.stream.name } else { "" },
-                metadata: &event.metadata,
-                body: &event.body,
+                name: if version == 1 { content.name } else { "" },
+                metadata: content.metadata,
+                body: content.body,
                 salt: event.salt.as_ref(),
                 slot_crc: event.slot_crc,
             },
@@ -227,44 +294,46 @@ impl Core {
         EventReceipt { position: Position(position), version: Version(version), link }
     }
 
-    /// Closes, writes and, where somebody waits for it, syncs what was placed; then the answers of the group may leave.
-    fn commit(&mut self, group: &mut Group<'_>, sync: bool) {
-        let result = self.try_commit(&group.pending, sync);
-        let pending = std::mem::take(&mut group.pending);
-        match result {
-            Ok(()) => {
-                // Pairs with the Acquire in `Shared::watermark`: who sees it sees the placed frames and heads below it.
-                group.shared.watermark.store(self.watermark, Ordering::Release);
-                group.released.0.extend(pending);
-            }
-            Err((doing, error)) => {
-                let poison = group.fail(self.doing(doing), error);
-                let unknown = |(submission, _)| (submission, Answer::Failed(AppendError::OutcomeUnknown(Arc::clone(&poison))));
-                group.released.0.extend(pending.into_iter().map(unknown));
-            }
-        }
-    }
-
-    fn try_commit(&mut self, pending: &[(Submission, Answer)], sync: bool) -> Result<(), (&'static str, io::Error)> {
+    /// Closes the commit under construction and launches it with its answers. `None` if nothing is left to be written by the caller.
+    ///
+    /// What is to be durable is written by the caller, who has let go of the leadership by then, so that the next commit is sequenced meanwhile. Bytes
+    /// that nobody waits to be synced go through the page cache, and are synced through it, here: as long as a page may be dirty, nothing is
+    /// written past the cache that could share it.
+    fn close_commit(&mut self, answers: Answers, pipeline: &Pipeline, sync: bool) -> Option<Commit> {
+        let has_frames = !self.links.is_empty();
         let monotonic_ns = self.environment.clock.monotonic_ns();
-        if !self.links.is_empty() {
-            self.place_trailer(0);
-            self.writer.write().map_err(|error| ("writing a commit", error))?;
-            self.unsynced_since_ns.get_or_insert(monotonic_ns);
-        }
         // Somebody waits for the device, or an answer was decided on heads that are not durable yet, or what is unsynced is getting old.
         let waited_for = |answer: &Answer| !matches!(answer, Answer::Appended(receipt) if receipt.durability == Durability::Written);
-        let is_old = |since| monotonic_ns.saturating_sub(since) > UNSYNCED_NS_MAX;
-        let due = sync || pending.iter().any(|(_, answer)| waited_for(answer)) || self.unsynced_since_ns.is_some_and(is_old);
-        if due && self.unsynced_since_ns.is_some() {
-            self.writer.sync().map_err(|error| ("syncing a commit", error))?;
-            self.unsynced_since_ns = None;
-            self.watermark = self.next_position;
+        let is_old = self.unsynced_since_ns.is_some_and(|since| monotonic_ns.saturating_sub(since) > UNSYNCED_NS_MAX);
+        let due = sync || is_old || answers.iter().any(|(_, answer)| waited_for(answer));
+        if has_frames {
+            self.place_trailer(0, pipeline.shared.watermark());
         }
-        Ok(())
+        if due && self.unsynced_since_ns.is_none() {
+            let flight = pipeline.launch(answers, has_frames.then_some(self.next_position))?;
+            if has_frames {
+                let (file, image) = (Arc::clone(self.writer.file()), Arc::clone(self.writer.image()));
+                return Some(Commit { file, image, range: self.writer.take_closed(), flight, segment: self.writer.segment().name() });
+            }
+            pipeline.land(flight, Ok(()), || unreachable!("nothing was done"));
+            return None;
+        }
+        let flight = pipeline.launch(answers, due.then_some(self.next_position))?;
+        let mut doing = "writing a commit";
+        let mut result = self.writer.write();
+        if result.is_ok() && has_frames {
+            self.unsynced_since_ns.get_or_insert(monotonic_ns);
+        }
+        if result.is_ok() && due {
+            doing = "syncing a commit";
+            result = self.writer.sync();
+            self.unsynced_since_ns = None;
+        }
+        pipeline.land(flight, result, || self.doing(doing));
+        None
     }
 
-    fn place_trailer(&mut self, flags: u32) {
+    fn place_trailer(&mut self, flags: u32, watermark: u64) {
         let count = self.links.len() as u32;
         let first_position = self.next_position - u64::from(count);
         let digest = CommitHasher::new(&self.commit_digest, first_position, count, self.time_ns).links(&self.links).finish();
@@ -272,7 +341,7 @@ impl Core {
         trailer.first_position = first_position.into();
         trailer.count = count.into();
         trailer.flags = flags.into();
-        trailer.watermark = self.watermark.into();
+        trailer.watermark = watermark.into();
         trailer.time_ns = self.time_ns.into();
         trailer.epoch = self.epoch.into();
         trailer.previous_digest = self.commit_digest;
@@ -287,7 +356,7 @@ impl Core {
     ///
     /// reserve(next); write(old, footer); ftruncate(old); fsync(old); write(next, header); fsync(next); rename(next); fsync(directory)
     fn rotate(&mut self, frames_bytes: u64, shared: &Shared) -> Result<(), RotateError> {
-        assert!(self.links.is_empty() && self.watermark == self.next_position, "rotation is a barrier");
+        assert!(self.links.is_empty() && shared.watermark() == self.next_position, "rotation is a barrier");
         let disk = Arc::clone(&self.environment.disk);
         let block = u64::from(self.options.block_bytes);
         let number = self.writer.header().number.get() + 1;
@@ -346,7 +415,7 @@ impl Core {
 
     /// Leaves the mark beside the store, saying what is durable now.
     pub(super) fn leave_mark(&self, shared: &Shared) {
-        let Some(position) = self.watermark.checked_sub(1).filter(|_| self.options.remember) else { return };
+        let Some(position) = shared.watermark().checked_sub(1).filter(|_| self.options.remember) else { return };
         if let Ok(frame) = shared.catalog().frame(position) {
             let seen = Remembered { position: Position(position), link: Some(frame.link()) };
             Mark { log_id: self.log_id, seen }.leave(&*self.environment.disk);
@@ -367,8 +436,8 @@ impl Core {
     /// Writes the closing commit, which carries the watermark of everything, and cuts off the space that was reserved and not used.
     ///
     /// write(closing commit); fdatasync; ftruncate(end); fsync
-    pub(super) fn close(&mut self, shared: &Shared, poison: &OnceLock<Arc<Poison>>) -> Result<(), AppendError> {
-        if poison.get().is_some() {
+    pub(super) fn close(&mut self, pipeline: &Pipeline) -> Result<(), AppendError> {
+        if pipeline.poison.get().is_some() {
             return Ok(());
         }
         if self.is_closed {
@@ -376,18 +445,15 @@ impl Core {
             let _ = self.writer.file().set_bytes(self.writer.end());
             return Ok(());
         }
-        assert!(self.links.is_empty() && self.watermark == self.next_position, "what is closed is durable");
-        self.place_trailer(FLAG_CLOSED);
+        assert!(self.links.is_empty() && pipeline.shared.watermark() == self.next_position, "what is closed is durable");
+        self.place_trailer(FLAG_CLOSED, self.next_position);
         let end = self.writer.end();
-        self.leave_mark(shared);
+        self.leave_mark(&pipeline.shared);
         let result = self.writer.write().and_then(|()| self.writer.sync()).and_then(|()| {
             self.writer.file().set_bytes(end)?;
             self.writer.file().sync_all()
         });
-        result.map_err(|source| {
-            let error = Arc::new(Poison { doing: self.doing("closing the log"), source: Some(source) });
-            AppendError::Poisoned(Arc::clone(poison.get_or_init(|| error)))
-        })
+        result.map_err(|source| AppendError::Poisoned(pipeline.fail(self.doing("closing the log"), source)))
     }
 
     /// What was being done, with the file it was done to.
@@ -401,11 +467,17 @@ impl Core {
     }
 }
 
-impl Group<'_> {
-    /// Poisons the log.
-    fn fail(&self, doing: String, error: io::Error) -> Arc<Poison> {
-        Arc::clone(self.poison.get_or_init(|| Arc::new(Poison { doing, source: Some(error) })))
-    }
+/// Digest of an event whose caller left it to the leader.
+fn event_digest(event: &PreparedEvent, content: Content<'_>, batch_id: EventId, batch_index: u32, batch_count: u32) -> Hash {
+    hash::event_digest(&EventContent {
+        stream_id: event.stream.id,
+        event_id: event.event_id,
+        batch_id,
+        batch_index,
+        batch_count,
+        body_commit: &hash::body_commit(&event.salt.unwrap_or_default(), content.body),
+        metadata: content.metadata,
+    })
 }
 
 /// Salt of a segment, from the randomness of this open.

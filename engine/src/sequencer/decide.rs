@@ -4,104 +4,126 @@ use std::collections::HashMap;
 
 use chainring_format::{StreamId, Version};
 
-use super::heads::Directory;
-use super::request::{Answer, PreparedRequest, Target};
+use super::heads::{Directory, StreamHead};
+use super::request::{RequestView, StreamKey};
 use crate::error::{AppendError, Conflict};
 
-/// `Ok` gives the request back to be placed; `Err` is its answer. All failing conditions are reported together.
-pub(super) fn decide(directory: &Directory, request: PreparedRequest) -> Result<PreparedRequest, Answer> {
-    // Ids come first: a retry of what has already happened is answered with what happened, whatever its conditions say now.
-    let positions: Vec<Option<u64>> = request.events.iter().map(|event| directory.ids.get(&event.event_id).copied()).collect();
-    if positions.iter().any(Option::is_some) {
-        return Err(Answer::Known { request, positions });
-    }
+/// Why a request does not happen.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Some of its ids are in the log, at these positions.
+    Known(Vec<Option<u64>>),
+    /// It may not happen.
+    Failed(AppendError),
+}
 
+/// What is found while deciding about a single event, and needed again to place it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    /// Head of the stream of the first event.
+    pub head: Option<StreamHead>,
+}
+
+/// Whether the request may happen. All failing conditions are reported together.
+pub(super) fn decide(directory: &Directory, request: RequestView<'_>) -> Result<Found, Refusal> {
+    // Ids come first: a retry of what has already happened is answered with what happened, whatever its conditions say now.
+    if request.events.iter().any(|event| directory.ids.contains_key(&event.event_id)) {
+        return Err(Refusal::Known(request.events.iter().map(|event| directory.ids.get(&event.event_id).copied()).collect()));
+    }
     let mut conflicts = Vec::new();
-    for (target, expected) in &request.required {
-        let found = version_of(directory, target)?;
-        if !expected.holds(found) {
-            conflicts.push(Conflict { stream: target.name.clone(), expected: *expected, found: Version(found) });
+    for required in request.required {
+        let found = version(head_of(directory, &required.stream, || &required.name)?);
+        if !required.expected.holds(found) {
+            conflicts.push(Conflict { stream: required.name.clone(), expected: required.expected, found: Version(found) });
         }
     }
+    let mut first = None;
     // Versions as the earlier events of the same batch leave them.
     let mut moved: HashMap<StreamId, (u64, [u8; 16])> = HashMap::new();
-    for event in &request.events {
-        let target = &event.stream;
-        let found = match moved.get(&target.id) {
-            Some((_, name_rest)) if *name_rest != target.name_rest => return Err(collision(target)),
+    for (event, content) in request.contents() {
+        let stream = &event.stream;
+        let found = match moved.get(&stream.id) {
+            Some((_, name_rest)) if *name_rest != stream.name_rest => return Err(collision(content.name)),
             Some(&(version, _)) => version,
-            None => version_of(directory, target)?,
+            None => {
+                let head = head_of(directory, stream, || content.name)?;
+                first = first.or(Some(Found { head }));
+                version(head)
+            }
         };
         if !event.expected.holds(found) {
-            conflicts.push(Conflict { stream: target.name.clone(), expected: event.expected, found: Version(found) });
+            conflicts.push(Conflict { stream: content.name.to_owned(), expected: event.expected, found: Version(found) });
         }
         if request.events.len() > 1 {
-            moved.insert(target.id, (found + 1, target.name_rest));
+            moved.insert(stream.id, (found + 1, stream.name_rest));
         }
     }
-    if conflicts.is_empty() { Ok(request) } else { Err(Answer::Failed(AppendError::Refused(conflicts))) }
+    if conflicts.is_empty() { Ok(first.unwrap_or_default()) } else { Err(Refusal::Failed(AppendError::Refused(conflicts))) }
 }
 
-fn version_of(directory: &Directory, target: &Target) -> Result<u64, Answer> {
-    match directory.streams.get(&target.id) {
-        None => Ok(0),
-        Some(head) if head.name_rest != target.name_rest => Err(collision(target)),
-        Some(head) => Ok(head.version),
+fn version(head: Option<StreamHead>) -> u64 {
+    head.map_or(0, |head| head.version)
+}
+
+fn head_of<'a>(directory: &Directory, stream: &StreamKey, name: impl FnOnce() -> &'a str) -> Result<Option<StreamHead>, Refusal> {
+    match directory.streams.get(&stream.id) {
+        Some(head) if head.name_rest != stream.name_rest => Err(collision(name())),
+        head => Ok(head.copied()),
     }
 }
 
-fn collision(target: &Target) -> Answer {
-    Answer::Failed(AppendError::StreamIdCollision { stream: target.name.clone() })
+fn collision(name: &str) -> Refusal {
+    Refusal::Failed(AppendError::StreamIdCollision { stream: name.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use chainring_format::{EventId, Link};
 
-    use super::super::StreamHead;
-    use super::super::request::PreparedEvent;
+    use super::super::request::{Parcel, PreparedEvent, Required};
     use super::*;
-    use crate::condition::{Durability, Expected};
+    use crate::condition::Expected;
 
-    fn target(name: &str, name_rest: u8) -> Target {
+    fn key(name_rest: u8) -> StreamKey {
         // Two names with one id: what a 128-bit collision would look like.
-        Target { name: name.into(), id: StreamId([7; 16]), name_rest: [name_rest; 16] }
+        StreamKey { id: StreamId([7; 16]), name_rest: [name_rest; 16] }
     }
 
-    fn request(names: &[(&str, u8)]) -> PreparedRequest {
+    fn parcel(names: &[(&str, u8)]) -> Parcel {
         let event = |(number, (name, rest)): (usize, &(&str, u8))| PreparedEvent {
-            stream: target(name, *rest),
+            stream: key(*rest),
             event_id: EventId([number as u8 + 1; 16]),
             expected: Expected::Any,
-            metadata: Vec::new(),
-            body: Vec::new(),
             salt: None,
-            digest: [0; 32],
             slot_crc: 0,
+            digest: None,
+            name_bytes: name.len() as u16,
+            metadata_bytes: 0,
+            body_bytes: 0,
         };
-        PreparedRequest {
+        Parcel {
             events: names.iter().enumerate().map(event).collect(),
+            bytes: names.iter().flat_map(|(name, _)| name.bytes()).collect(),
             batch: true,
             required: Vec::new(),
-            durability: Durability::Durable,
         }
     }
 
-    fn collides(answer: Result<PreparedRequest, Answer>, name: &str) -> bool {
-        matches!(answer, Err(Answer::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
+    fn collides(answer: Result<Found, Refusal>, name: &str) -> bool {
+        matches!(answer, Err(Refusal::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
     }
 
     #[test]
     fn a_second_name_with_the_same_id_is_refused() {
         let mut directory = Directory::default();
-        assert!(decide(&directory, request(&[("first", 1), ("first", 1)])).is_ok());
-        assert!(collides(decide(&directory, request(&[("first", 1), ("second", 2)])), "second"), "inside one batch");
+        assert!(decide(&directory, parcel(&[("first", 1), ("first", 1)]).view()).is_ok());
+        assert!(collides(decide(&directory, parcel(&[("first", 1), ("second", 2)]).view()), "second"), "inside one batch");
         let head = StreamHead { version: 1, position: 1, link: Link::default(), first_position: 1, name_rest: [1; 16] };
         directory.streams.insert(StreamId([7; 16]), head);
-        assert!(decide(&directory, request(&[("first", 1)])).is_ok());
-        assert!(collides(decide(&directory, request(&[("second", 2)])), "second"));
-        let mut required = request(&[]);
-        required.required.push((target("second", 2), Expected::Any));
-        assert!(collides(decide(&directory, required), "second"), "also where it is only read");
+        assert!(decide(&directory, parcel(&[("first", 1)]).view()).is_ok());
+        assert!(collides(decide(&directory, parcel(&[("second", 2)]).view()), "second"));
+        let mut required = parcel(&[]);
+        required.required.push(Required { stream: key(2), name: "second".into(), expected: Expected::Any });
+        assert!(collides(decide(&directory, required.view()), "second"), "also where it is only read");
     }
 }

@@ -1,6 +1,6 @@
 //! L4: decide, order, link, commit, advance the watermark, poison.
 //!
-//! Whoever finds the sequencer free leads: it drains the ring, takes each request through the states of a commit (`engine/ARCHITECTURE.md`), makes
+//! Whoever finds the sequencer free leads: it drains the rings, takes each request through the states of a commit (`engine/ARCHITECTURE.md`), makes
 //! the group durable and hands out the answers. No thread of its own.
 //!
 //! Always: an answer leaves only after everything it was decided on is durable (or, for an append at level `Written`, handed to the system).
@@ -9,32 +9,48 @@
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
-use crate::ring::{Epoch, Ring, Slot};
+use crate::ring::{Full, RingSizes, Rings, Slot};
 use crate::segment::Catalog;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, try_lock};
+use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read};
 
 mod begin;
 mod core;
 mod decide;
+mod flights;
 mod heads;
+mod pipeline;
 mod recover;
 mod remember;
 mod request;
 
-pub(crate) use self::core::{Core, CoreOptions};
+pub(crate) use self::core::CoreOptions;
+use self::core::{Core, Intake};
 pub(crate) use begin::{begin, create};
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
 pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
 pub(crate) use remember::Mark;
 pub use remember::Remembered;
-pub(crate) use request::{Answer, PreparedEvent, PreparedRequest, Target};
-pub use request::{EventReceipt, Receipt};
+pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
+pub use request::{EventReceipt, EventReceipts, Receipt};
 
-/// Requests waiting for a leader, in bytes of frames; also about the size of the largest commit. Large enough that a sync is paid by thousands
+use pipeline::Pipeline;
+
+/// The rings: how many, and how many requests and bytes each holds. Together they also bound a commit: large enough that a sync is paid by thousands
 /// of events, small enough that a group is written in a few milliseconds.
-const RING_BYTES_MAX: u64 = 8 << 20;
+pub(crate) const RING_SIZES: RingSizes = RingSizes { rings: 4, slots: 4096, bytes: 2 << 20 };
+/// Bytes of batches and large events that wait for a leader.
+const BESIDE_BYTES_MAX: u64 = 16 << 20;
+
+/// Commits that may be in flight. More would only make them smaller: they share one device.
+const FLIGHTS_MAX: usize = 4;
+/// A commit larger than this is not waited for by the thread that led it, if the disk has a queue.
+const INLINE_BYTES_MAX: usize = 128 << 10;
+/// Bytes that a thread which only submits lets pile up before it starts a commit itself.
+const KICK_BYTES: u64 = 96 << 10;
 
 /// `Written` data is synced when it is older than this and somebody leads.
 const UNSYNCED_NS_MAX: u64 = 1_000_000_000;
@@ -65,44 +81,78 @@ impl Shared {
     }
 }
 
-/// A request on its way, with the place where its answer is awaited.
+/// A request on its way.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    request: Option<PreparedRequest>,
-    slot: Arc<Slot<Answer>>,
+    load: Load,
+    durability: Durability,
+    reply: Reply,
 }
 
-impl Drop for Submission {
-    /// A submission that is dropped unanswered was lost by a leader that panicked.
+/// Where an answer is awaited. It is given exactly once.
+#[derive(Debug)]
+pub(crate) struct Reply(Arc<Slot<Answer>>);
+
+impl Reply {
+    fn send(self, answer: Answer) {
+        self.0.complete(answer);
+    }
+}
+
+impl Drop for Reply {
+    /// A request that is dropped unanswered was lost by a leader that panicked.
     fn drop(&mut self) {
-        if !self.slot.is_done() {
+        if !self.0.is_done() {
             let poison = Poison { doing: "the leader of a commit".into(), source: None };
-            self.slot.complete(Answer::Failed(AppendError::OutcomeUnknown(Arc::new(poison))));
+            self.0.complete(Answer::Failed(AppendError::OutcomeUnknown(Arc::new(poison))));
         }
     }
 }
 
-/// Answers that are ready to leave. They leave after leadership was released: waking a future runs foreign code.
-#[derive(Debug, Default)]
-struct Answers(Vec<(Submission, Answer)>);
+/// A single event on its way into a ring, borrowed from its caller.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    pub event: PreparedEvent,
+    pub content: Content<'a>,
+}
 
-impl Answers {
-    fn deliver(self) {
-        for (submission, answer) in self.0 {
-            submission.slot.complete(answer);
-        }
+impl Draft<'_> {
+    /// Writes name, metadata and body one behind the other.
+    fn write_to(&self, out: &mut [u8]) {
+        let (name, rest) = out.split_at_mut(self.content.name.len());
+        let (metadata, body) = rest.split_at_mut(self.content.metadata.len());
+        name.copy_from_slice(self.content.name.as_bytes());
+        metadata.copy_from_slice(self.content.metadata);
+        body.copy_from_slice(self.content.body);
     }
 }
 
-/// The way from the ring to stable storage.
+/// How long a caller is willing to wait for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// Until this, by the monotonic clock.
+    Until(u64),
+    /// As long as it takes.
+    Unbounded,
+}
+
+/// What the leader works with.
+#[derive(Debug)]
+struct Helm {
+    core: Core,
+    intake: Intake,
+}
+
+/// The way from the rings to stable storage.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    ring: Ring<Submission>,
+    pipeline: Pipeline,
     /// Held by the leader.
-    core: Mutex<Core>,
-    epoch: Epoch,
-    shared: Arc<Shared>,
-    poison: OnceLock<Arc<Poison>>,
+    helm: Mutex<Helm>,
+    /// Bytes published since somebody led last; a hint, for those who only submit.
+    waiting_bytes: AtomicU64,
     closed: AtomicBool,
     /// Number of this writable open.
     opened_epoch: u64,
@@ -111,47 +161,105 @@ pub(crate) struct Sequencer {
 }
 
 impl Sequencer {
-    pub(crate) fn new(core: Core, shared: Arc<Shared>) -> Sequencer {
+    fn new(core: Core, intake: Intake, rings: Arc<Rings<Submission>>, shared: Arc<Shared>) -> Sequencer {
         Sequencer {
-            ring: Ring::new(RING_BYTES_MAX),
             opened_epoch: core.epoch,
-            core: Mutex::new(core),
-            epoch: Epoch::default(),
-            shared,
-            poison: OnceLock::new(),
+            pipeline: Pipeline::new(rings, shared, Arc::clone(&core.environment.disk)),
+            helm: Mutex::new(Helm { core, intake }),
+            waiting_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             process: std::process::id(),
         }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+        &self.pipeline.shared
     }
 
-    /// Publishes a request; leads or waits while the ring is full.
-    pub(crate) fn publish(&self, request: PreparedRequest) -> Result<Arc<Slot<Answer>>, AppendError> {
+    /// Publishes a single event.
+    pub(crate) fn publish_event(
+        &self,
+        draft: Draft<'_>,
+        durability: Durability,
+        patience: Patience,
+        clock: &dyn Clock,
+    ) -> Result<Arc<Slot<Answer>>, AppendError> {
+        let rings = &self.pipeline.rings;
+        let bytes = draft.event.content_bytes();
+        if bytes > rings.sizes().request_bytes_max() {
+            let mut parcel = Parcel { bytes: vec![0; bytes], ..Parcel::default() };
+            draft.write_to(&mut parcel.bytes);
+            parcel.events.push(draft.event);
+            return self.publish_parcel(parcel, durability, patience, clock);
+        }
+        let lane = draft.event.stream.id.bucket();
+        let mut claim = self.claim(|| rings.claim(lane, bytes), patience, clock)?;
+        draft.write_to(claim.bytes());
         let slot = Arc::new(Slot::new());
-        let bytes = request.frames_bytes_max();
-        let mut submission = Submission { request: Some(request), slot: Arc::clone(&slot) };
-        loop {
-            if let Some(refusal) = self.refusal() {
-                submission.slot.complete(Answer::Failed(refusal.clone()));
-                return Err(refusal);
+        let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)) };
+        if rings.publish(lane, claim, submission) {
+            self.pipeline.gate.advance();
+        }
+        self.note_waiting(bytes as u64);
+        Ok(slot)
+    }
+
+    /// Publishes a request that has its own memory.
+    pub(crate) fn publish_parcel(
+        &self,
+        parcel: Parcel,
+        durability: Durability,
+        patience: Patience,
+        clock: &dyn Clock,
+    ) -> Result<Arc<Slot<Answer>>, AppendError> {
+        let rings = &self.pipeline.rings;
+        let bytes = parcel.bytes.len() as u64;
+        self.claim(|| rings.claim_beside(bytes), patience, clock)?;
+        let lane = parcel.events.first().map_or(0, |event| event.stream.id.bucket());
+        let claim = match self.claim(|| rings.claim(lane, 0), patience, clock) {
+            Ok(claim) => claim,
+            Err(error) => {
+                rings.give_back_beside(bytes);
+                return Err(error);
             }
-            let seen = self.epoch.now();
-            match self.ring.publish(submission, bytes) {
-                Ok(()) => return Ok(slot),
-                Err(back) => submission = back,
-            }
-            if !self.try_lead() {
-                self.epoch.wait(seen, None);
-            }
+        };
+        let slot = Arc::new(Slot::new());
+        let submission = Submission { load: Load::Parcel(Box::new(parcel)), durability, reply: Reply(Arc::clone(&slot)) };
+        if rings.publish(lane, claim, submission) {
+            self.pipeline.gate.advance();
+        }
+        self.note_waiting(bytes);
+        Ok(slot)
+    }
+
+    /// Takes room that `try_claim` asks for; leads or waits while there is none, as far as the caller's patience goes.
+    fn claim<C>(&self, mut try_claim: impl FnMut() -> Result<C, Full>, patience: Patience, clock: &dyn Clock) -> Result<C, AppendError> {
+        let left = || match patience {
+            Patience::Unbounded => None,
+            Patience::None => Some(Duration::ZERO),
+            Patience::Until(deadline_ns) => Some(Duration::from_nanos(deadline_ns.saturating_sub(clock.monotonic_ns()))),
+        };
+        let ready = || match self.refusal() {
+            Some(refusal) => Some(Err(refusal)),
+            None => try_claim().ok().map(Ok),
+        };
+        self.pipeline.gate.wait(ready, || self.work(None), left).unwrap_or(Err(AppendError::Full))
+    }
+
+    /// Counts what waits for a leader; when it is much, and the disk needs nobody to wait for it, a commit is started here.
+    fn note_waiting(&self, bytes: u64) {
+        // Relaxed: a hint.
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if waiting >= KICK_BYTES && self.pipeline.has_queue() {
+            self.try_lead(false);
         }
     }
 
     /// Why no append can be taken, if so.
     fn refusal(&self) -> Option<AppendError> {
-        if let Some(poison) = self.poison.get() {
+        if self.is_fork() {
+            Some(AppendError::ForkedHandle)
+        } else if let Some(poison) = self.pipeline.poison.get() {
             Some(AppendError::Poisoned(Arc::clone(poison)))
         } else if self.closed.load(Ordering::Acquire) {
             Some(AppendError::Closed)
@@ -163,19 +271,13 @@ impl Sequencer {
     /// Waits for an answer, leading whenever nobody else does. `None` when `at_most` has passed before.
     pub(crate) fn wait(&self, slot: &Slot<Answer>, at_most: Option<Duration>, clock: &dyn Clock) -> Option<Answer> {
         let deadline = at_most.map(|at_most| clock.monotonic_ns().saturating_add(u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX)));
-        loop {
-            let seen = self.epoch.now();
-            if let Some(answer) = self.ready(slot) {
-                return Some(answer);
-            }
-            let left = deadline.map(|deadline| deadline.saturating_sub(clock.monotonic_ns()));
-            if left == Some(0) {
-                return None;
-            }
-            if !self.try_lead() {
-                self.epoch.wait(seen, left.map(Duration::from_nanos));
-            }
-        }
+        let left = || deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock.monotonic_ns())));
+        self.pipeline.gate.wait(|| self.ready(slot), || self.work(left()), left)
+    }
+
+    /// Does what can be done for others and oneself: leads, or lands what has come back from the disk. `false` if there is nothing but to sleep.
+    fn work(&self, at_most: Option<Duration>) -> bool {
+        self.try_lead(true) || !self.is_fork() && self.pipeline.reap(at_most)
     }
 
     /// The answer, if nothing needs to be waited for.
@@ -183,14 +285,14 @@ impl Sequencer {
         slot.take().or_else(|| self.is_fork().then_some(Answer::Failed(AppendError::ForkedHandle)))
     }
 
-    /// The answer, if it is there after leading; else the task is woken when the leader of the moment is done.
+    /// The answer, if it is there after leading; else the task is woken when something has moved on.
     pub(crate) fn poll(&self, slot: &Slot<Answer>, waker: &Waker) -> Option<Answer> {
         loop {
-            let seen = self.epoch.now();
+            let seen = self.pipeline.gate.now();
             if let Some(answer) = self.ready(slot) {
                 return Some(answer);
             }
-            if !self.try_lead() && self.epoch.wake_later(seen, waker) {
+            if !self.work(Some(Duration::ZERO)) && self.pipeline.gate.wake_later(seen, waker) {
                 return None;
             }
         }
@@ -200,28 +302,49 @@ impl Sequencer {
         std::process::id() != self.process
     }
 
-    /// Leads one group if nobody else leads; `false` if somebody does.
-    pub(crate) fn try_lead(&self) -> bool {
-        if self.is_fork() {
-            return false;
-        }
-        // Declared before the lock is taken: when a leader panics, leadership is released before the panic is announced.
-        let guard = PanicGuard(self);
-        let Some(core) = try_lock(&self.core) else {
+    /// Leads one group if nobody else leads and there is one; `false` if there was nothing to do. Who does not wait for the outcome does not wait for
+    /// the disk either, if that can be had.
+    pub(crate) fn try_lead(&self, waits: bool) -> bool {
+        loop {
+            if self.is_fork() || self.pipeline.in_flight() >= FLIGHTS_MAX {
+                // Whatever lands next wakes those who could not lead.
+                return false;
+            }
+            // Declared before the lock is taken: when a leader panics, leadership is released before the panic is announced.
+            let guard = PanicGuard(self);
+            // Pairs with the fence below.
+            fence(Ordering::SeqCst);
+            let led = try_lock(&self.helm).map(|helm| self.lead(helm, waits, false));
             std::mem::forget(guard);
-            return false;
-        };
-        self.lead(guard, core, false);
-        true
+            // Whoever published and then found the helm taken relies on whoever held it. Published before its fence, looked at after this one:
+            // one of the two sees the other.
+            fence(Ordering::SeqCst);
+            match led {
+                None => return false,
+                Some(true) => return true,
+                Some(false) if self.pipeline.rings.has_news() => {}
+                Some(false) => return false,
+            }
+        }
     }
 
-    fn lead(&self, guard: PanicGuard<'_>, mut core: MutexGuard<'_, Core>, sync: bool) {
-        let answers = core.run(self.ring.drain(), &self.shared, &self.poison, sync);
-        drop(core);
-        std::mem::forget(guard);
-        // Released, then announced: whoever failed to lead meanwhile is awake before it could miss its turn.
-        answers.deliver();
-        self.epoch.advance();
+    fn lead(&self, mut helm: MutexGuard<'_, Helm>, waits: bool, sync: bool) -> bool {
+        self.waiting_bytes.store(0, Ordering::Relaxed);
+        let is_alone = self.pipeline.in_flight() == 0;
+        let Helm { core, intake } = &mut *helm;
+        let led = core.lead(intake, &self.pipeline, sync);
+        drop(helm);
+        match led.commit {
+            Some(commit) if waits && is_alone && commit.range.len() <= INLINE_BYTES_MAX => self.pipeline.write(commit),
+            Some(commit) => {
+                self.pipeline.start(commit);
+                // Somebody has to wait for it, and for what was published meanwhile, if this thread does not.
+                self.pipeline.gate.advance();
+            }
+            None if led.did_something => self.pipeline.gate.advance(),
+            None => {}
+        }
+        led.did_something
     }
 
     /// Makes everything that was published durable, whatever level it asked for.
@@ -230,8 +353,10 @@ impl Sequencer {
             return Err(AppendError::ForkedHandle);
         }
         let guard = PanicGuard(self);
-        self.lead(guard, lock(&self.core), true);
-        self.poison.get().map_or(Ok(()), |poison| Err(AppendError::Poisoned(Arc::clone(poison))))
+        self.lead(lock(&self.helm), true, true);
+        std::mem::forget(guard);
+        self.pipeline.wait_for_all();
+        self.pipeline.poison.get().map_or(Ok(()), |poison| Err(AppendError::Poisoned(Arc::clone(poison))))
     }
 
     /// Drains the ring, makes everything durable, writes the closing commit and lets the directory go. Once.
@@ -239,16 +364,23 @@ impl Sequencer {
         if self.is_fork() || self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let synced = self.sync();
-        let mut core = lock(&self.core);
-        // What slipped into the ring between the flag and the lock is answered, not left behind.
-        let late = self.ring.drain();
-        let answers = Answers(late.into_iter().map(|submission| (submission, Answer::Failed(AppendError::Closed))).collect());
-        let closed = synced.and_then(|()| core.close(&self.shared, &self.poison));
+        let mut helm = lock(&self.helm);
+        let Helm { core, intake } = &mut *helm;
+        // What slipped into the rings before the flag was seen is appended like everything before it.
+        if let Some(commit) = core.lead(intake, &self.pipeline, true).commit {
+            self.pipeline.write(commit);
+        }
+        self.pipeline.wait_for_all();
+        let closed = core.close(&self.pipeline);
+        let closed = match self.pipeline.poison.get() {
+            Some(poison) => closed.and(Err(AppendError::Poisoned(Arc::clone(poison)))),
+            None => closed,
+        };
         core.unlock();
-        drop(core);
-        answers.deliver();
-        self.epoch.advance();
+        // What comes now is answered, not left behind.
+        core.lead(intake, &self.pipeline, false);
+        drop(helm);
+        self.pipeline.gate.advance();
         closed
     }
 
@@ -263,7 +395,6 @@ struct PanicGuard<'a>(&'a Sequencer);
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        let _ = self.0.poison.set(Arc::new(Poison { doing: "the leader of a commit".into(), source: None }));
-        self.0.epoch.advance();
+        self.0.pipeline.poison_with(Poison { doing: "the leader of a commit".into(), source: None });
     }
 }

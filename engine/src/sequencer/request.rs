@@ -1,5 +1,7 @@
 //! What travels down to the sequencer, and what comes back.
 
+use std::ops::Deref;
+
 use chainring_format::frame::frame_bytes;
 use chainring_format::hash::Hash;
 use chainring_format::{EventId, Link, Position, StreamId, Version};
@@ -7,50 +9,136 @@ use chainring_format::{EventId, Link, Position, StreamId, Version};
 use crate::condition::{Durability, Expected};
 use crate::error::AppendError;
 
-/// An event as its caller finished it: encoded, salted, hashed. The sequencer adds position, version, time and link.
-#[derive(Debug)]
-pub(crate) struct PreparedEvent {
-    pub stream: Target,
-    pub event_id: EventId,
-    pub expected: Expected,
-    pub metadata: Vec<u8>,
-    pub body: Vec<u8>,
-    pub salt: Option<[u8; 16]>,
-    pub digest: Hash,
-    pub slot_crc: u32,
-}
-
-/// A stream by name and id.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub name: String,
+/// A stream's identity: the two halves of its name's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamKey {
     pub id: StreamId,
+    /// Tells two names with one id apart.
     pub name_rest: [u8; 16],
 }
 
-/// One atomic append.
-#[derive(Debug)]
-pub(crate) struct PreparedRequest {
-    pub events: Vec<PreparedEvent>,
-    /// Appended as a batch; a batch of one is not the same as an event alone.
-    pub batch: bool,
-    /// Streams that are only read, and what must hold of them.
-    pub required: Vec<(Target, Expected)>,
-    pub durability: Durability,
+impl StreamKey {
+    pub(crate) fn of(name: &str) -> StreamKey {
+        let full = chainring_format::hash::stream_name_hash(name);
+        StreamKey { id: StreamId(*full.first_chunk().expect("32 bytes")), name_rest: *full.last_chunk().expect("32 bytes") }
+    }
 }
 
-impl PreparedRequest {
-    /// The most that its frames can take: as if every event were its stream's first.
-    pub(crate) fn frames_bytes_max(&self) -> u64 {
-        self.events
-            .iter()
-            .map(|event| frame_bytes(event.stream.name.len(), event.metadata.len(), event.body.len(), event.salt.is_some()))
-            .sum()
+/// An event as its caller finished it, without its bytes. The sequencer adds position, version, time and link.
+#[derive(Debug, Clone)]
+pub(crate) struct PreparedEvent {
+    pub stream: StreamKey,
+    pub event_id: EventId,
+    pub expected: Expected,
+    pub salt: Option<[u8; 16]>,
+    /// Checksum of the body's slot, not yet bound to a place.
+    pub slot_crc: u32,
+    /// `None` if the leader is to compute it, side by side with those of other callers.
+    pub digest: Option<Hash>,
+    pub name_bytes: u16,
+    pub metadata_bytes: u32,
+    pub body_bytes: u32,
+}
+
+/// The bytes of one event, wherever they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Content<'a> {
+    pub name: &'a str,
+    pub metadata: &'a [u8],
+    pub body: &'a [u8],
+}
+
+impl PreparedEvent {
+    /// Bytes of name, metadata and body, which lie one behind the other.
+    pub(crate) fn content_bytes(&self) -> usize {
+        usize::from(self.name_bytes) + self.metadata_bytes as usize + self.body_bytes as usize
     }
 
-    pub(crate) fn batch_count(&self) -> u32 {
+    /// Name, metadata and body out of `bytes`, which begin with them.
+    pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> Content<'a> {
+        let (name, rest) = bytes.split_at(self.name_bytes.into());
+        let (metadata, rest) = rest.split_at(self.metadata_bytes as usize);
+        let name = std::str::from_utf8(name).expect("callers hand in names as text");
+        Content { name, metadata, body: &rest[..self.body_bytes as usize] }
+    }
+
+    /// The most that its frame can take: as if it were its stream's first.
+    pub(crate) fn frame_bytes_max(&self) -> u64 {
+        frame_bytes(self.name_bytes.into(), self.metadata_bytes as usize, self.body_bytes as usize, self.salt.is_some())
+    }
+}
+
+/// A stream that is only read, and what must hold of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Required {
+    pub stream: StreamKey,
+    pub name: String,
+    pub expected: Expected,
+}
+
+/// A request with memory of its own: a batch, or what does not fit into a ring.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parcel {
+    pub events: Vec<PreparedEvent>,
+    /// Names, metadata and bodies of all events, in order.
+    pub bytes: Vec<u8>,
+    /// Appended as a batch; a batch of one is not the same as an event alone.
+    pub batch: bool,
+    pub required: Vec<Required>,
+}
+
+impl Parcel {
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView { events: &self.events, bytes: &self.bytes, batch: self.batch, required: &self.required }
+    }
+}
+
+/// One atomic append, wherever its bytes are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestView<'a> {
+    pub events: &'a [PreparedEvent],
+    pub bytes: &'a [u8],
+    pub batch: bool,
+    pub required: &'a [Required],
+}
+
+impl<'a> RequestView<'a> {
+    /// Every event with its bytes.
+    pub(crate) fn contents(self) -> impl Iterator<Item = (&'a PreparedEvent, Content<'a>)> {
+        let mut rest = self.bytes;
+        self.events.iter().map(move |event| {
+            let (own, behind) = rest.split_at(event.content_bytes());
+            rest = behind;
+            (event, event.content(own))
+        })
+    }
+
+    /// The most that its frames can take.
+    pub(crate) fn frames_bytes_max(self) -> u64 {
+        self.events.iter().map(PreparedEvent::frame_bytes_max).sum()
+    }
+
+    pub(crate) fn batch_count(self) -> u32 {
         if self.batch { self.events.len() as u32 } else { 0 }
     }
+
+    pub(crate) fn batch_id(self) -> EventId {
+        if self.batch { self.events[0].event_id } else { EventId::default() }
+    }
+
+    /// The same request with memory of its own.
+    pub(crate) fn to_parcel(self) -> Parcel {
+        Parcel { events: self.events.to_vec(), bytes: self.bytes.to_vec(), batch: self.batch, required: self.required.to_vec() }
+    }
+}
+
+/// What a submission carries.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// One event; its bytes are in the ring.
+    Event(PreparedEvent),
+    /// Everything else; its bytes were counted beside the rings.
+    Parcel(Box<Parcel>),
 }
 
 /// Where one event of an append stands.
@@ -64,11 +152,61 @@ pub struct EventReceipt {
     pub link: Link,
 }
 
+/// Receipts of the events of one append, in order: a slice, which needs no memory of its own for a single event.
+#[derive(Debug, Clone)]
+pub struct EventReceipts(Receipts);
+
+#[derive(Debug, Clone)]
+enum Receipts {
+    One(EventReceipt),
+    Many(Vec<EventReceipt>),
+}
+
+impl From<EventReceipt> for EventReceipts {
+    fn from(receipt: EventReceipt) -> EventReceipts {
+        EventReceipts(Receipts::One(receipt))
+    }
+}
+
+impl From<Vec<EventReceipt>> for EventReceipts {
+    fn from(receipts: Vec<EventReceipt>) -> EventReceipts {
+        EventReceipts(Receipts::Many(receipts))
+    }
+}
+
+impl Deref for EventReceipts {
+    type Target = [EventReceipt];
+
+    fn deref(&self) -> &[EventReceipt] {
+        match &self.0 {
+            Receipts::One(receipt) => std::slice::from_ref(receipt),
+            Receipts::Many(receipts) => receipts,
+        }
+    }
+}
+
+impl PartialEq for EventReceipts {
+    fn eq(&self, other: &EventReceipts) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for EventReceipts {}
+
+impl<'a> IntoIterator for &'a EventReceipts {
+    type Item = &'a EventReceipt;
+    type IntoIter = std::slice::Iter<'a, EventReceipt>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// What an append returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// One entry for every event of the request, in order.
-    pub events: Vec<EventReceipt>,
+    pub events: EventReceipts,
     /// Writable open of the store that answered.
     pub epoch: u64,
     /// What has happened to the events.
@@ -98,7 +236,7 @@ pub(crate) enum Answer {
     Appended(Receipt),
     /// Some of these ids are in the log. The sequencer never reads the disk, so the caller compares; ids and events never change, so it has all the
     /// time it needs.
-    Known { request: PreparedRequest, positions: Vec<Option<u64>> },
+    Known { parcel: Box<Parcel>, durability: Durability, positions: Vec<Option<u64>> },
     /// Not appended, or not known.
     Failed(AppendError),
 }

@@ -1,0 +1,159 @@
+//! From a closed commit to stable storage, and from there back to the callers: submitted, complete, durable, released.
+//!
+//! Commits are launched by the leader in order and written by whoever led, several at a time; [`Flights`] releases their answers in order. The first
+//! write or sync that fails poisons the log, and nothing that is not released yet is known any more.
+
+use std::io;
+use std::time::Duration;
+
+use super::core::{Answers, Commit};
+use super::flights::{Flights, Released};
+use super::request::Answer;
+use super::{Reply, Shared, Submission};
+use crate::disk::{Disk, Landed, QueuedWrite, Reaped, SharedBytes};
+use crate::error::{AppendError, Poison};
+use crate::ring::{Gate, Rings};
+use crate::sync::model::{Mutex, lock};
+use crate::sync::{Arc, OnceLock, Ordering};
+
+/// What leader, waiters and readers share.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub rings: Arc<Rings<Submission>>,
+    pub gate: Gate,
+    pub shared: Arc<Shared>,
+    pub poison: OnceLock<Arc<Poison>>,
+    flights: Mutex<Flights<(Reply, Answer)>>,
+    disk: Arc<dyn Disk>,
+}
+
+impl Pipeline {
+    pub(super) fn new(rings: Arc<Rings<Submission>>, shared: Arc<Shared>, disk: Arc<dyn Disk>) -> Pipeline {
+        Pipeline { rings, gate: Gate::default(), shared, poison: OnceLock::new(), flights: Mutex::new(Flights::new()), disk }
+    }
+
+    /// Commits that are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        lock(&self.flights).len()
+    }
+
+    /// Takes a commit in, behind all that were launched before. Called by the leader only. `None` if the log is poisoned: then its answers have left.
+    pub(super) fn launch(&self, answers: Answers, durable_to: Option<u64>) -> Option<u64> {
+        let mut flights = lock(&self.flights);
+        // Looked at under the lock: whoever poisons the log sets the poison first and then, under the lock, gives up what is there.
+        let Some(poison) = self.poison.get() else { return Some(flights.launch(answers, durable_to)) };
+        drop(flights);
+        self.deliver(unknown(answers, poison));
+        None
+    }
+
+    /// Notes how a commit ended, and lets go what can go.
+    pub(super) fn land(&self, flight: u64, result: io::Result<()>, doing: impl FnOnce() -> String) {
+        let answers = match result {
+            Ok(()) => {
+                let mut flights = lock(&self.flights);
+                let Released { answers, watermark } = flights.land(flight);
+                if let Some(watermark) = watermark {
+                    // Release: pairs with the Acquire in `Shared::watermark`; who sees it sees the placed frames and heads below it. Under the lock, so
+                    // that it never goes back.
+                    self.shared.watermark.store(watermark, Ordering::Release);
+                }
+                answers
+            }
+            Err(error) => {
+                self.fail(doing(), error);
+                return;
+            }
+        };
+        self.deliver(answers);
+    }
+
+    /// Poisons the log. What was launched and not released gets no other answer than that.
+    pub(super) fn fail(&self, doing: String, error: io::Error) -> Arc<Poison> {
+        self.poison_with(Poison { doing, source: Some(error) })
+    }
+
+    pub(super) fn poison_with(&self, poison: Poison) -> Arc<Poison> {
+        let poison = Arc::clone(self.poison.get_or_init(|| Arc::new(poison)));
+        let lost = lock(&self.flights).give_up();
+        self.deliver(unknown(lost, &poison));
+        poison
+    }
+
+    /// Hands answers out and wakes who waits. No lock of the pipeline is held.
+    pub(super) fn deliver(&self, answers: Answers) {
+        for (reply, answer) in answers {
+            reply.send(answer);
+        }
+        self.gate.advance();
+    }
+
+    /// Writes a commit and lands it, in this thread.
+    pub(super) fn write(&self, commit: Commit) {
+        let Commit { file, image, range, flight, segment } = commit;
+        // A disk that panics does not leave its flight in the air for ever.
+        let guard = Unfinished { pipeline: self, segment: &segment };
+        let result = file.write_durable_at(&image.bytes()[range.clone()], range.start as u64);
+        std::mem::forget(guard);
+        self.land(flight, result, || format!("committing ({segment})"));
+    }
+
+    /// Starts writing a commit without waiting, where the disk can do that; else as [`Pipeline::write`].
+    pub(super) fn start(&self, commit: Commit) {
+        let Some(queue) = self.disk.queue() else { return self.write(commit) };
+        let Commit { file, image, range, flight, segment } = commit;
+        let write = QueuedWrite { tag: flight, file, memory: image, offset: range.start as u64, range };
+        if let Err(QueuedWrite { file, memory, range, offset, .. }) = queue.start(write) {
+            let guard = Unfinished { pipeline: self, segment: &segment };
+            let result = file.write_durable_at(&memory.bytes()[range], offset);
+            std::mem::forget(guard);
+            self.land(flight, result, || format!("committing ({segment})"));
+        }
+    }
+
+    /// Whether writes can be started without waiting.
+    pub(super) fn has_queue(&self) -> bool {
+        self.disk.queue().is_some()
+    }
+
+    /// Lands what has come back from the disk's queue, waiting for something if nothing has; `false` if there was nothing to do, or somebody else does it.
+    pub(super) fn reap(&self, at_most: Option<Duration>) -> bool {
+        let Some(queue) = self.disk.queue() else { return false };
+        let mut landed = Vec::new();
+        if queue.reap(at_most, &mut landed) == Reaped::TimeUp {
+            // Somebody may sleep because this thread waited for the disk.
+            self.gate.advance();
+        }
+        let any = !landed.is_empty();
+        for Landed { tag, result } in landed {
+            self.land(tag, result, || "committing".to_owned());
+        }
+        any
+    }
+
+    /// Waits until nothing is in flight.
+    pub(super) fn wait_for_all(&self) {
+        self.gate.wait(|| lock(&self.flights).is_empty().then_some(()), || self.reap(None), || None).expect("without a deadline it ends");
+    }
+}
+
+/// What is left to say about answers whose commit is lost. What was refused because the log is poisoned or closed was decided on nothing.
+fn unknown(answers: Answers, poison: &Arc<Poison>) -> Answers {
+    let unknown = |(reply, answer)| match answer {
+        Answer::Failed(AppendError::Poisoned(_) | AppendError::Closed) => (reply, answer),
+        _ => (reply, Answer::Failed(AppendError::OutcomeUnknown(Arc::clone(poison)))),
+    };
+    answers.into_iter().map(unknown).collect()
+}
+
+/// Poisons the log when whoever writes a commit panics.
+struct Unfinished<'a> {
+    pipeline: &'a Pipeline,
+    segment: &'a str,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.pipeline.poison_with(Poison { doing: format!("committing ({})", self.segment), source: None });
+    }
+}
