@@ -220,7 +220,7 @@ fn want_of_memory_ends_a_process_and_nothing_else() {
             .arg(&program)
             .env(ROLE, "little_memory")
             .env(STORE, directory.path())
-            .env("CHAINRING_TEST_LEFT", (round * 20_000).to_string())
+            .env("CHAINRING_TEST_LEFT", (round * 400_000).to_string())
             .stderr(Stdio::null())
             .output()
             .unwrap();

@@ -94,6 +94,14 @@ pub struct EventContent<'a> {
 /// Digest of an event's content.
 #[must_use]
 pub fn event_digest(content: &EventContent<'_>) -> Hash {
+    let mut hasher = Hasher::new_from_context_key(&KEY_EVENT);
+    hasher.update(&event_head(content)).update(content.metadata);
+    pad64(&mut hasher, 96 + content.metadata.len());
+    *hasher.finalize().as_bytes()
+}
+
+/// What stands before the metadata in the input of [`event_digest`].
+pub(crate) fn event_head(content: &EventContent<'_>) -> [u8; 96] {
     let mut head = [0_u8; 96];
     head[0..16].copy_from_slice(&content.stream_id.0);
     head[16..32].copy_from_slice(&content.event_id.0);
@@ -102,10 +110,17 @@ pub fn event_digest(content: &EventContent<'_>) -> Hash {
     head[52..56].copy_from_slice(&content.batch_count.to_le_bytes());
     head[56..60].copy_from_slice(&(content.metadata.len() as u32).to_le_bytes());
     head[64..96].copy_from_slice(content.body_commit);
-    let mut hasher = Hasher::new_from_context_key(&KEY_EVENT);
-    hasher.update(&head).update(content.metadata);
-    pad64(&mut hasher, 96 + content.metadata.len());
-    *hasher.finalize().as_bytes()
+    head
+}
+
+/// Key of [`body_commit`].
+pub(crate) fn body_key() -> &'static ContextKey {
+    &KEY_BODY
+}
+
+/// Key of [`event_digest`].
+pub(crate) fn event_key() -> &'static ContextKey {
+    &KEY_EVENT
 }
 
 /// What the sequencer adds to an event's digest; together they are the leaf.

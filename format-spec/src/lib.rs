@@ -21,6 +21,7 @@ pub mod footer;
 pub mod frame;
 pub mod hash;
 pub mod ids;
+pub mod lanes;
 pub mod limits;
 pub mod metadata;
 pub mod segment;

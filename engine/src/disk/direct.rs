@@ -111,6 +111,10 @@ impl Disk for DirectDisk {
         self.portable.block_bytes()
     }
 
+    fn rewrites_in_place(&self) -> bool {
+        self.portable.rewrites_in_place()
+    }
+
     fn write_path(&self) -> &'static str {
         if self.queue.is_some() { "uring" } else { "direct" }
     }

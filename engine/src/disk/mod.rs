@@ -117,6 +117,11 @@ pub trait Disk: Send + Sync + Debug {
     /// Commit alignment: what the device writes as one, in bytes; a power of two, 512..=65536.
     fn block_bytes(&self) -> u32;
 
+    /// Whether writing a block again writes it in its place, so that making space ready by writing zeros to it can pay.
+    fn rewrites_in_place(&self) -> bool {
+        true
+    }
+
     /// The write path in words, for reports: `uring`, `direct`, `portable`, `simulated`.
     fn write_path(&self) -> &'static str;
 
@@ -229,6 +234,11 @@ pub trait Clock: Send + Sync + Debug {
 
     /// Nanoseconds since some start, never stepping; counts while the machine sleeps.
     fn monotonic_ns(&self) -> u64;
+
+    /// Whether this time passes by itself. A log whose time does not has no keeper thread unless it is asked for.
+    fn passes(&self) -> bool {
+        true
+    }
 }
 
 /// Source of randomness. The engine draws once per open: 32 bytes.

@@ -13,9 +13,13 @@ use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 use crate::disk::{Access, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, Watermark};
 use crate::segment::Tail;
-use crate::sequencer::{self, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
-use crate::sync::{Arc, AtomicU64, Ordering, read};
+use crate::sequencer::{self, Chores, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
+use crate::sync::model::{Mutex, lock};
+use crate::sync::{Arc, read};
+use keeper::Keeper;
+use request::Draws;
 
+mod keeper;
 mod options;
 mod pending;
 mod request;
@@ -151,7 +155,7 @@ impl Store {
             // The genesis record is the only one of the engine's own so far.
             events: records - 1,
             records,
-            streams: read(&self.shared.directory).streams.len() as u64,
+            streams: read(&self.shared.directory).stream_count() as u64,
             bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),
             segment_bytes: self.segment_bytes,
             format_version: FORMAT_VERSION,
@@ -165,7 +169,7 @@ impl Store {
     /// Position of the event with this id, if it is durable.
     #[must_use]
     pub fn locate(&self, id: EventId) -> Option<Position> {
-        let position = read(&self.shared.directory).ids.get(&id).copied()?;
+        let position = read(&self.shared.directory).position_of(&id)?;
         (position < self.shared.watermark()).then_some(Position(position))
     }
 }
@@ -211,8 +215,10 @@ pub struct Log {
     sequencer: Arc<Sequencer>,
     store: Store,
     environment: Environment,
-    seed: [u8; 32],
-    drawn_ids: AtomicU64,
+    draws: Draws,
+    keeper: Arc<Keeper>,
+    /// What [`Log::tick`] remembers.
+    chores: Mutex<Chores>,
 }
 
 impl Deref for Log {
@@ -282,6 +288,7 @@ impl Log {
         }
         let seed = open_seed(&seed, &recovered);
         let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);
+        let has_keeper = options.keeper.unwrap_or_else(|| environment.clock.passes());
         let sequencer = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
         report.epoch = sequencer.opened_epoch();
         let store = Store {
@@ -293,7 +300,14 @@ impl Log {
             segment_bytes,
             write_path: disk.write_path(),
         };
-        Ok(Log { sequencer: Arc::new(sequencer), store, environment, seed, drawn_ids: AtomicU64::new(0) })
+        Ok(Log {
+            sequencer: Arc::new(sequencer),
+            store,
+            environment,
+            draws: Draws::new(seed),
+            keeper: Arc::new(Keeper::new(has_keeper)),
+            chores: Mutex::default(),
+        })
     }
 
     /// Appends and waits until it is durable, or at the level that the request names.
@@ -301,7 +315,7 @@ impl Log {
     /// # Errors
     /// See [`AppendError`]; everything but [`AppendError::OutcomeUnknown`] means that nothing was appended.
     pub fn append(&self, request: impl Into<Request>) -> Result<Receipt, AppendError> {
-        self.submit(request)?.wait()
+        self.hand_in(request.into(), Patience::Unbounded)?.wait()
     }
 
     /// Hands a request in and returns at once, unless too much is under way already: then it waits for room. Requests that were submitted one after the
@@ -333,19 +347,17 @@ impl Log {
 
     fn hand_in(&self, request: Request, patience: Patience) -> Result<Pending, AppendError> {
         let clock = &*self.environment.clock;
-        let slot = request.publish(&self.sequencer, &self.seed, || self.draw_id(), patience, clock)?;
-        Ok(Pending::new(Arc::clone(&self.sequencer), slot, Arc::clone(&self.environment.clock)))
+        let slot = request.publish(&self.sequencer, &self.draws, patience, clock)?;
+        self.keeper.call(&self.sequencer, &self.environment.clock);
+        Ok(Pending::new(Arc::clone(&self.sequencer), slot, Arc::clone(&self.environment.clock), Arc::clone(&self.keeper)))
     }
 
-    /// A random event id (UUID version 4), from the randomness of this open.
-    fn draw_id(&self) -> EventId {
-        let mut input = *b"event id\0\0\0\0\0\0\0\0";
-        // Relaxed: only uniqueness matters.
-        input[8..].copy_from_slice(&self.drawn_ids.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-        let mut id: [u8; 16] = *blake3::keyed_hash(&self.seed, &input).as_bytes().first_chunk().expect("32 bytes");
-        id[6] = id[6] & 0x0F | 0x40;
-        id[8] = id[8] & 0x3F | 0x80;
-        EventId(id)
+    /// Does a bounded piece of what the keeper thread does: leads appends that nobody waits for, lands commits, syncs what was only written, makes the
+    /// next segment ready. For a log without a keeper ([`Options::keeper`]), to be called every few milliseconds while it is used.
+    ///
+    /// Returns when to come again; `None` if there is no reason to before the next append.
+    pub fn tick(&self) -> Option<Duration> {
+        self.sequencer.tick(&mut lock(&self.chores), &*self.environment.clock)
     }
 
     /// Makes everything submitted so far durable, whatever level it asked for.
@@ -361,6 +373,13 @@ impl Log {
     /// # Errors
     /// [`AppendError::Poisoned`]: what was not acknowledged may or may not be in the log.
     pub fn close(self) -> Result<(), AppendError> {
+        self.shut()
+    }
+
+    fn shut(&self) -> Result<(), AppendError> {
+        if !self.sequencer.is_fork() {
+            self.keeper.stop();
+        }
         self.sequencer.close()
     }
 }
@@ -368,7 +387,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         // Whoever wants to know calls `close`.
-        let _ = self.sequencer.close();
+        let _ = self.shut();
     }
 }
 

@@ -6,7 +6,7 @@ use chainring_format::align;
 use chainring_format::limits::{ORIGIN_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 use super::Log;
-use crate::disk::Environment;
+use crate::disk::{Environment, WritePath};
 use crate::error::OpenError;
 use crate::sequencer::Remembered;
 
@@ -23,6 +23,8 @@ pub struct Options {
     pub(super) expected: Vec<Remembered>,
     pub(super) remember: bool,
     pub(super) accept_rollback: bool,
+    pub(super) keeper: Option<bool>,
+    pub(super) write_path: WritePath,
 }
 
 impl Options {
@@ -80,6 +82,21 @@ impl Options {
         self
     }
 
+    /// Whether the log has a thread of its own for what nobody waits for: appends without a waiter, `Written` bytes to be synced, making the next segment
+    /// ready. On by default; it starts with the first append. Without it, call [`Log::tick`] now and then.
+    #[must_use]
+    pub fn keeper(mut self, keeper: bool) -> Options {
+        self.keeper = Some(keeper);
+        self
+    }
+
+    /// How bytes are to get to the disk; the fastest way that is allowed, if not said. [`Stats::write_path`](super::Stats::write_path) tells which it is.
+    #[must_use]
+    pub fn write_path(mut self, write_path: WritePath) -> Options {
+        self.write_path = write_path;
+        self
+    }
+
     /// The store was put back to an earlier state on purpose: the mark beside it is written anew. Until then it is left as it is.
     #[must_use]
     pub fn accept_rollback(mut self, accept: bool) -> Options {
@@ -93,7 +110,8 @@ impl Options {
     /// [`OpenError`]: locked by another writer, damaged, unsupported, or an error of the device. A refused store was not changed.
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<Log, OpenError> {
         let directory = directory.as_ref();
-        Log::open_with(self, Environment::system(directory), directory)
+        let environment = Environment::system_on(directory, self.write_path);
+        Log::open_with(self, environment.map_err(OpenError::io("setting up the write path"))?, directory)
     }
 
     /// As [`Options::open`], in another environment; the directory is only named in messages.

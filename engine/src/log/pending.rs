@@ -8,6 +8,7 @@ use std::time::Duration;
 use chainring_format::frame::FrameView;
 use chainring_format::{Position, Version};
 
+use super::keeper::Keeper;
 use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::AppendError;
@@ -24,11 +25,12 @@ pub struct Pending {
     sequencer: Arc<Sequencer>,
     slot: Arc<Slot<Answer>>,
     clock: Arc<dyn Clock>,
+    keeper: Arc<Keeper>,
 }
 
 impl Pending {
-    pub(super) fn new(sequencer: Arc<Sequencer>, slot: Arc<Slot<Answer>>, clock: Arc<dyn Clock>) -> Pending {
-        Pending { sequencer, slot, clock }
+    pub(super) fn new(sequencer: Arc<Sequencer>, slot: Arc<Slot<Answer>>, clock: Arc<dyn Clock>, keeper: Arc<Keeper>) -> Pending {
+        Pending { sequencer, slot, clock, keeper }
     }
 
     /// Whether [`Pending::wait`] would return at once.
@@ -72,7 +74,11 @@ impl Future for Pending {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.sequencer.poll(&self.slot, context.waker()) {
             Some(answer) => Poll::Ready(self.resolve(answer)),
-            None => Poll::Pending,
+            None => {
+                // Nobody may be left who waits for the disk.
+                self.keeper.call(&self.sequencer, &self.clock);
+                Poll::Pending
+            }
         }
     }
 }

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use chainring_format::EventId;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{frame_bytes, slot_crc};
-use chainring_format::hash::{self, EventContent, Hash};
+use chainring_format::hash::Hash;
+use chainring_format::lanes::{LaneEvent, Lanes};
 use chainring_format::limits::{BATCH_BYTES_MAX, METADATA_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 use chainring_format::metadata::{Metadata, Timestamp};
 
@@ -15,7 +16,7 @@ use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
 use crate::sequencer::{Answer, Content, Draft, Parcel, Patience, PreparedEvent, Required, Sequencer, StreamKey};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// An event to append. Fields that the methods below do not set can be set directly.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,8 +105,9 @@ impl Event {
         self
     }
 
-    /// Checks, encodes and salts: everything but the digest. `metadata` is where its metadata goes, behind what is there.
-    fn prepare(&self, seed: &[u8; 32], id: EventId, metadata: &mut Vec<u8>) -> Result<PreparedEvent, AppendError> {
+    /// Checks and encodes: everything but the digest. `metadata` is where its metadata goes, behind what is there.
+    fn prepare(&self, (id, salt): (EventId, [u8; 16]), metadata: &mut Vec<u8>) -> Result<PreparedEvent, AppendError> {
+        let salt = self.salted.then_some(salt);
         check_name(&self.stream)?;
         if id == EventId::default() {
             return Err(invalid("an event id of zeros means that there is none".into()));
@@ -119,13 +121,6 @@ impl Event {
         if frame_bytes(self.stream.len(), metadata_bytes, self.body.len(), self.salted) + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
             return Err(invalid(format!("a body of {} bytes is too long", self.body.len())));
         }
-        // From the randomness of this open and the id, which is unique: as good as drawn, and the same for whoever replays the same open.
-        let salt = self.salted.then(|| {
-            let mut input = [0; 25];
-            input[..9].copy_from_slice(b"body salt");
-            input[9..].copy_from_slice(&id.0);
-            *blake3::keyed_hash(seed, &input).as_bytes().first_chunk().expect("32 bytes")
-        });
         Ok(PreparedEvent {
             stream: StreamKey::of(&self.stream),
             event_id: id,
@@ -149,19 +144,6 @@ fn check_name(name: &str) -> Result<(), AppendError> {
         return Err(invalid(format!("a stream name has 1 to {STREAM_NAME_BYTES_MAX} bytes, not {}", name.len())));
     }
     Ok(())
-}
-
-/// The digest of an event, computed in its caller's thread.
-fn digest(event: &PreparedEvent, content: Content<'_>, batch_id: EventId, batch_index: u32, batch_count: u32) -> Hash {
-    hash::event_digest(&EventContent {
-        stream_id: event.stream.id,
-        event_id: event.event_id,
-        batch_id,
-        batch_index,
-        batch_count,
-        body_commit: &hash::body_commit(&event.salt.unwrap_or_default(), content.body),
-        metadata: content.metadata,
-    })
 }
 
 /// Bodies longer than this are hashed by their caller: side by side with others they gain nothing, and the leader has no time for them.
@@ -219,63 +201,67 @@ impl Request {
     pub(super) fn publish(
         mut self,
         sequencer: &Sequencer,
-        seed: &[u8; 32],
-        mut draw_id: impl FnMut() -> EventId,
+        draws: &Draws,
         patience: Patience,
         clock: &dyn Clock,
     ) -> Result<Arc<Slot<Answer>>, AppendError> {
-        if !self.batch && self.required.is_empty() && self.events.len() == 1 {
-            let event = self.events.pop().expect("there is one");
-            return METADATA.with_borrow_mut(|metadata| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            if !self.batch && self.required.is_empty() && self.events.len() == 1 {
+                let event = self.events.pop().expect("there is one");
+                let Scratch { metadata, lanes, .. } = scratch;
                 metadata.clear();
-                let id = event.id.unwrap_or_else(draw_id);
-                let mut prepared = event.prepare(seed, id, metadata)?;
-                let content = Content { name: &event.stream, metadata, body: &event.body };
-                if content.body.len() > LEADER_HASH_BYTES_MAX || content.metadata.len() > LEADER_HASH_BYTES_MAX {
-                    prepared.digest = Some(digest(&prepared, content, EventId::default(), 0, 0));
+                let mut prepared = event.prepare(draws.one(event.id), metadata)?;
+                let content = Content { name: event.stream.as_bytes(), metadata, body: &event.body };
+                if content.body.len() > LEADER_HASH_BYTES_MAX || metadata.len() > LEADER_HASH_BYTES_MAX {
+                    let mut digests = Vec::with_capacity(1);
+                    lanes.event_digests(&[prepared.lane_event(content, EventId::default(), 0, 0)], &mut digests);
+                    prepared.digest = digests.pop();
                 }
-                sequencer.publish_event(Draft { event: prepared, content }, self.durability, patience, clock)
-            });
-        }
-        let durability = self.durability;
-        let parcel = self.into_parcel(seed, &mut draw_id)?;
-        sequencer.publish_parcel(parcel, durability, patience, clock)
+                return sequencer.publish_event(Draft { event: prepared, content }, self.durability, patience, clock);
+            }
+            let durability = self.durability;
+            let parcel = self.into_parcel(draws, scratch)?;
+            sequencer.publish_parcel(parcel, durability, patience, clock)
+        })
     }
 
     /// Everything in memory of its own, hashed.
-    fn into_parcel(self, seed: &[u8; 32], draw_id: &mut dyn FnMut() -> EventId) -> Result<Parcel, AppendError> {
-        let ids: Vec<EventId> = self.events.iter().map(|event| event.id.unwrap_or_else(&mut *draw_id)).collect();
-        let (Some(&first), Ok(count)) = (ids.first(), u32::try_from(ids.len())) else {
+    fn into_parcel(self, draws: &Draws, scratch: &mut Scratch) -> Result<Parcel, AppendError> {
+        let Scratch { metadata, lanes, drawn, .. } = scratch;
+        drawn.clear();
+        draws.many(self.events.iter().map(|event| event.id), lanes, drawn);
+        let (Some(&(first, _)), Ok(count)) = (drawn.first(), u32::try_from(drawn.len())) else {
             return Err(invalid("a batch has at least one event".into()));
         };
-        if count > 1 {
-            let mut seen = HashSet::with_capacity(ids.len());
-            if let Some(twice) = ids.iter().find(|id| !seen.insert(**id)) {
+        if count > 1 && self.events.iter().any(|event| event.id.is_some()) {
+            // Drawn ids are unique.
+            let mut seen = HashSet::with_capacity(drawn.len());
+            if let Some((twice, _)) = drawn.iter().find(|(id, _)| !seen.insert(*id)) {
                 return Err(invalid(format!("event id {twice} occurs twice in one batch")));
             }
         }
-        let mut parcel = Parcel { batch: self.batch, events: Vec::with_capacity(ids.len()), ..Parcel::default() };
-        let mut metadata = Vec::new();
+        let bytes = self.events.iter().map(|event| event.stream.len() + event.body.len() + METADATA_BYTES_USUAL).sum();
+        let mut parcel =
+            Parcel { batch: self.batch, events: Vec::with_capacity(drawn.len()), bytes: Vec::with_capacity(bytes), ..Parcel::default() };
         let mut frames_bytes = 0;
-        for (event, id) in self.events.iter().zip(ids) {
+        for (event, drawn) in self.events.iter().zip(&*drawn) {
             metadata.clear();
-            let prepared = event.prepare(seed, id, &mut metadata)?;
+            let prepared = event.prepare(*drawn, metadata)?;
             frames_bytes += prepared.frame_bytes_max();
             if frames_bytes + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
                 return Err(invalid(format!("the batch takes more than {BATCH_BYTES_MAX} bytes")));
             }
-            for part in [event.stream.as_bytes(), &metadata, &event.body] {
+            for part in [event.stream.as_bytes(), metadata, &event.body] {
                 parcel.bytes.extend_from_slice(part);
             }
             parcel.events.push(prepared);
         }
         let (batch_id, batch_count) = if self.batch { (first, count) } else { (EventId::default(), 0) };
-        let digests: Vec<Hash> = parcel
-            .view()
-            .contents()
-            .zip(0..)
-            .map(|((event, content), index)| digest(event, content, batch_id, if self.batch { index } else { 0 }, batch_count))
+        let contents: Vec<LaneEvent<'_>> = (parcel.view().contents().zip(0..))
+            .map(|((event, content), index)| event.lane_event(content, batch_id, if self.batch { index } else { 0 }, batch_count))
             .collect();
+        let mut digests = Vec::with_capacity(contents.len());
+        lanes.event_digests(&contents, &mut digests);
         for (event, digest) in parcel.events.iter_mut().zip(digests) {
             event.digest = Some(digest);
         }
@@ -287,7 +273,75 @@ impl Request {
     }
 }
 
+/// What metadata mostly fits into.
+const METADATA_BYTES_USUAL: usize = 128;
+
+/// Memory of a thread that appends, kept for its next request.
+#[derive(Debug, Default)]
+struct Scratch {
+    metadata: Vec<u8>,
+    lanes: Lanes,
+    drawn: Vec<(EventId, [u8; 16])>,
+}
+
 thread_local! {
-    /// Where metadata of single events is encoded before it goes into a ring.
-    static METADATA: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Draws event ids and salts, from the randomness of one open.
+#[derive(Debug)]
+pub(super) struct Draws {
+    seed: [u8; 32],
+    /// Ids drawn so far.
+    count: AtomicU64,
+}
+
+impl Draws {
+    pub(super) fn new(seed: [u8; 32]) -> Draws {
+        Draws { seed, count: AtomicU64::new(0) }
+    }
+
+    /// What is hashed, under the seed, to the salt of an event with this id, or to id and salt of the next one without.
+    fn block(&self, id: Option<EventId>) -> [u8; 64] {
+        let mut block = [0; 64];
+        match id {
+            // From the id, which is unique: as good as drawn, and the same for whoever replays the same open.
+            Some(id) => {
+                block[..9].copy_from_slice(b"body salt");
+                block[16..32].copy_from_slice(&id.0);
+            }
+            None => {
+                block[..8].copy_from_slice(b"event id");
+                // Relaxed: only uniqueness matters.
+                block[16..24].copy_from_slice(&self.count.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+            }
+        }
+        block
+    }
+
+    /// The id and salt that a hash gives. Two halves of one hash tell nothing of each other.
+    fn of(id: Option<EventId>, hash: &Hash) -> (EventId, [u8; 16]) {
+        let (first, second) = (*hash.first_chunk().expect("32 bytes"), *hash.last_chunk().expect("32 bytes"));
+        match id {
+            Some(id) => (id, first),
+            None => {
+                // UUID version 4.
+                let mut id: [u8; 16] = first;
+                id[6] = id[6] & 0x0F | 0x40;
+                id[8] = id[8] & 0x3F | 0x80;
+                (EventId(id), second)
+            }
+        }
+    }
+
+    fn one(&self, id: Option<EventId>) -> (EventId, [u8; 16]) {
+        Draws::of(id, blake3::keyed_hash(&self.seed, &self.block(id)).as_bytes())
+    }
+
+    fn many(&self, ids: impl Iterator<Item = Option<EventId>> + Clone, lanes: &mut Lanes, drawn: &mut Vec<(EventId, [u8; 16])>) {
+        let blocks: Vec<[u8; 64]> = ids.clone().map(|id| self.block(id)).collect();
+        let mut hashes = Vec::with_capacity(blocks.len());
+        lanes.keyed_blocks(&self.seed, &blocks, &mut hashes);
+        drawn.extend(ids.zip(&hashes).map(|(id, hash)| Draws::of(id, hash)));
+    }
 }

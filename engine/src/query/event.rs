@@ -55,7 +55,7 @@ impl<'a> EventRef<'a> {
         if let Some(name) = self.frame.name() {
             return Ok(name);
         }
-        let first = read(&self.view.shared.directory).streams.get(&self.frame.stream_id()).map(|head| head.first_position);
+        let first = read(&self.view.shared.directory).stream(&self.frame.stream_id()).map(|head| head.first_position);
         let name = match first {
             Some(first) => self.view.catalog.frame(first)?.name(),
             None => None,

@@ -86,6 +86,14 @@ impl<R> Drained<R> {
     pub(crate) fn split(self) -> (R, Taken) {
         (self.request, self.taken)
     }
+
+    pub(crate) fn parts(&self) -> (&R, Taken) {
+        (&self.request, self.taken)
+    }
+
+    pub(crate) fn request_mut(&mut self) -> &mut R {
+        &mut self.request
+    }
 }
 
 /// Where the bytes of a drained request are, until they are given back.

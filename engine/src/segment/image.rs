@@ -11,20 +11,20 @@ use std::io;
 use crate::disk::SharedBytes;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 /// Memory as long as a segment, at the segment's own offsets. Pages are taken when they are first written.
 #[derive(Debug)]
 pub(crate) struct Image {
     /// Never used through `DerefMut` after construction; it owns the memory behind `start`.
-    _map: MmapMut,
+    map: MmapMut,
     start: *mut u8,
     bytes: usize,
     /// Release in [`ImageWriter::place`] pairs with Acquire in [`Image::read`].
     placed: AtomicUsize,
 }
 
-// SAFETY: `start` points into `_map`, which lives as long as the image and is plain memory. Sharing is governed by the invariants in the
+// SAFETY: `start` points into `map`, which lives as long as the image and is plain memory. Sharing is governed by the invariants in the
 // module documentation: readers below `placed`, the one writer (`ImageWriter` is not `Clone`) at or above it.
 unsafe impl Send for Image {}
 // SAFETY: as above.
@@ -34,9 +34,17 @@ impl Image {
     /// The image of an empty segment of `bytes`, and its one writer.
     pub(crate) fn create(bytes: usize) -> io::Result<ImageWriter> {
         let mut map = MmapOptions::new().len(bytes).map_anon()?;
+        // Fewer faults while frames are placed. Where it is not to be had, nothing changes.
+        let _ = map.advise(Advice::HugePage);
         let start = map.as_mut_ptr();
-        let image = Arc::new(Image { _map: map, start, bytes, placed: AtomicUsize::new(0) });
+        let image = Arc::new(Image { map, start, bytes, placed: AtomicUsize::new(0) });
         Ok(ImageWriter { image, end: 0 })
+    }
+
+    /// Takes the memory now, so that whoever places frames does not have to wait for it.
+    pub(crate) fn populate(&self) {
+        // Where the system does not know this, memory is taken when it is first written.
+        let _ = self.map.advise(Advice::PopulateWrite);
     }
 
     /// Bytes that were placed.

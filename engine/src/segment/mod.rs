@@ -15,6 +15,7 @@ use crate::sync::{Arc, RwLock, read, write};
 
 mod buffer;
 pub(crate) mod cursor;
+mod ground;
 mod image;
 mod place;
 mod prepare;
@@ -22,7 +23,8 @@ mod tail;
 
 pub(crate) use buffer::{FileBuffer, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
-pub(crate) use image::Image;
+pub(crate) use ground::{Ground, Zeros};
+pub(crate) use image::{Image, ImageWriter};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
 pub(crate) use tail::{Tail, judge};

@@ -10,8 +10,8 @@ use chainring_format::frame::FrameFields;
 use chainring_format::segment::SegmentHeader;
 use zerocopy::IntoBytes;
 
-use super::Segment;
 use super::image::{Image, ImageWriter};
+use super::{Ground, Segment};
 use crate::disk::DiskFile;
 use crate::sync::Arc;
 
@@ -23,6 +23,7 @@ pub(crate) struct SegmentWriter {
     seed: Seed,
     image: ImageWriter,
     segment: Arc<Segment>,
+    ground: Arc<Ground>,
     /// Where the commit under construction starts.
     commit_start: u64,
     /// Commits below this were taken to be written.
@@ -30,19 +31,22 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Continues a segment whose first bytes, up to a commit's end, are `existing`, in an empty image of the segment's size.
+    /// Continues a segment whose first bytes, up to a commit's end, are `existing`, in an empty image of the segment's size; `ready_to` is how far the
+    /// file holds zeros that were written.
     pub(crate) fn new(
         file: Arc<dyn DiskFile>,
         header: SegmentHeader,
         mut image: ImageWriter,
         existing: &[u8],
+        ready_to: u64,
         offsets: Vec<u32>,
     ) -> SegmentWriter {
         image.place(existing.len(), |room| room.copy_from_slice(existing));
         let end = existing.len() as u64;
         assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");
         let segment = Arc::new(Segment::live(&header, Arc::clone(image.image()), offsets));
-        SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, commit_start: end, taken_end: end }
+        let ground = Arc::new(Ground::new(Arc::clone(&file), end, ready_to.max(end), header.segment_bytes.get()));
+        SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, ground, commit_start: end, taken_end: end }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
@@ -100,7 +104,14 @@ impl SegmentWriter {
     pub(crate) fn take_closed(&mut self) -> Range<usize> {
         let closed = self.taken_end as usize..self.commit_start as usize;
         self.taken_end = self.commit_start;
+        if !closed.is_empty() {
+            self.ground.enter(closed.len() as u64, self.commit_start);
+        }
         closed
+    }
+
+    pub(crate) fn ground(&self) -> &Arc<Ground> {
+        &self.ground
     }
 
     /// The image that commits are written from.

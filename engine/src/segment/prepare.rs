@@ -53,7 +53,15 @@ pub(crate) fn reserved_bytes(segment_bytes: u64) -> u64 {
 impl Reserved {
     /// Reserves the space of a segment. Failing here promises nothing and leaves nothing behind: this is where a full disk is met.
     pub(crate) fn new(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {
-        let temporary = format!("{}.tmp", file_name(number));
+        Reserved::under(format!("{}.tmp", file_name(number)), disk, number, segment_bytes)
+    }
+
+    /// The same, ahead of need: under a name that is not in the way of whoever makes the segment meanwhile.
+    pub(crate) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {
+        Reserved::under(format!("spare-{}.tmp", file_name(number)), disk, number, segment_bytes)
+    }
+
+    fn under(temporary: String, disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {
         let file = disk.create(&temporary)?;
         match file.reserve(reserved_bytes(segment_bytes)) {
             Ok(()) => Ok(Reserved { file, temporary, number }),
@@ -64,6 +72,20 @@ impl Reserved {
                 Err(error)
             }
         }
+    }
+
+    /// The file, to make its ground ready.
+    pub(crate) fn file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Gives the space back. Best effort: the name is ignored by readers and removed by the next writer.
+    pub(crate) fn discard(self, disk: &dyn Disk) {
+        let _ = disk.remove(&self.temporary);
     }
 
     /// Writes the header block and the first commits, and makes the segment part of the store. Returns the bytes written.

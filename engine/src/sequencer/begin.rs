@@ -139,6 +139,7 @@ pub(crate) fn begin(
         time_ns: recovered.time_ns,
         clock_read: None,
         unsynced_since_ns: None,
+        spare: None,
         is_closed: recovered.closed,
         lock: Some(lock),
     };
@@ -155,7 +156,7 @@ fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter
         let image = Image::create(last.header.segment_bytes.get() as usize)?;
         last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
-        Ok(SegmentWriter::new(Arc::clone(&last.file), last.header, image, existing, last.offsets.clone()))
+        Ok(SegmentWriter::new(Arc::clone(&last.file), last.header, image, existing, 0, last.offsets.clone()))
     };
     resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
 }
@@ -199,7 +200,7 @@ fn next_segment(
         let image = Image::create(options.segment_bytes as usize)?;
         let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
         let (file, bytes) = reserved.publish(&*environment.disk, &header, &[])?;
-        Ok(SegmentWriter::new(file, header, image, &bytes, Vec::new()))
+        Ok(SegmentWriter::new(file, header, image, &bytes, 0, Vec::new()))
     };
     let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
     // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.

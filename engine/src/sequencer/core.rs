@@ -10,7 +10,8 @@ use chainring_format::align;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterContent};
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance};
-use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, CommitHasher, Hash, LeafFields};
+use chainring_format::lanes::{LaneEvent, Lanes};
 use chainring_format::limits::BATCH_BYTES_MAX;
 use chainring_format::{EventId, Link, Position, Version};
 use zerocopy::FromZeros;
@@ -22,10 +23,10 @@ use super::remember::{Mark, Remembered};
 use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
 use super::{Reply, Shared, Submission, UNSYNCED_NS_MAX};
 use crate::condition::Durability;
-use crate::disk::{DirectoryLock, DiskFile, Environment};
+use crate::disk::{DirectoryLock, Disk, DiskFile, Environment};
 use crate::error::{AppendError, Poison};
 use crate::ring::{Drain, Drained};
-use crate::segment::{Image, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
+use crate::segment::{Ground, Image, ImageWriter, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
 use crate::sync::{Arc, write};
 
 /// A jump of the clock beyond this is not believed without being told to.
@@ -63,9 +64,52 @@ pub(crate) struct Core {
     pub clock_read: Option<(u64, u64)>,
     /// When the oldest unsynced commit was written, by the monotonic clock.
     pub unsynced_since_ns: Option<u64>,
+    /// The next segment, made ready before it is needed.
+    pub spare: Option<Spare>,
     /// The last commit on disk says that the log was closed.
     pub is_closed: bool,
     pub lock: Option<Box<dyn DirectoryLock>>,
+}
+
+/// What a segment needs before it begins: space, memory, and ground made ready.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    reserved: Reserved,
+    segment_bytes: u64,
+    image: ImageWriter,
+    pub(super) ground: Arc<Ground>,
+}
+
+impl Spare {
+    /// Reserves space and memory.
+    ///
+    /// # Errors
+    /// Want of either; nothing was promised.
+    fn new(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Spare> {
+        let image = Image::create(segment_bytes as usize)?;
+        Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
+    }
+
+    /// The same, ahead of need, with the memory taken.
+    ///
+    /// # Errors
+    /// As for [`Spare::new`].
+    pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Spare> {
+        let image = Image::create(segment_bytes as usize)?;
+        image.image().populate();
+        Ok(Spare::of(Reserved::ahead(disk, number, segment_bytes)?, segment_bytes, image))
+    }
+
+    fn of(reserved: Reserved, segment_bytes: u64, image: ImageWriter) -> Spare {
+        let ground = Arc::new(Ground::new(Arc::clone(reserved.file()), 0, 0, segment_bytes));
+        Spare { reserved, segment_bytes, image, ground }
+    }
+
+    /// Gives everything back.
+    pub(super) fn discard(self, disk: &dyn Disk) {
+        self.ground.close();
+        self.reserved.discard(disk);
+    }
 }
 
 /// The consumer's end of the rings.
@@ -74,11 +118,35 @@ pub(crate) struct Intake {
     drain: Drain<Submission>,
     /// What was drained; empty between two leads.
     drained: Vec<Drained<Submission>>,
+    lanes: Lanes,
+    digests: Vec<Hash>,
 }
 
 impl Intake {
     pub(super) fn new(drain: Drain<Submission>) -> Intake {
-        Intake { drain, drained: Vec::new() }
+        Intake { drain, drained: Vec::new(), lanes: Lanes::new(), digests: Vec::new() }
+    }
+
+    /// Takes everything out of the rings, and computes what their callers left to be computed side by side.
+    fn take_in(&mut self) {
+        self.drain.drain(&mut self.drained);
+        let unhashed = |load: &Load| matches!(load, Load::Event(event) if event.digest.is_none());
+        let events: Vec<LaneEvent<'_>> = (self.drained.iter().map(Drained::parts))
+            .filter_map(|(submission, at)| match &submission.load {
+                Load::Event(event) if event.digest.is_none() => {
+                    Some(event.lane_event(event.content(self.drain.content(at)), EventId::default(), 0, 0))
+                }
+                _ => None,
+            })
+            .collect();
+        self.digests.clear();
+        self.lanes.event_digests(&events, &mut self.digests);
+        let waiting = self.drained.iter_mut().map(Drained::request_mut).filter(|submission| unhashed(&submission.load));
+        for (submission, digest) in waiting.zip(&self.digests) {
+            if let Load::Event(event) = &mut submission.load {
+                event.digest = Some(*digest);
+            }
+        }
     }
 }
 
@@ -126,8 +194,8 @@ impl Core {
     /// Drains the rings and takes what was drained up to a closed commit, which the caller writes. With `sync`, everything placed so far is on its way
     /// to be durable afterwards.
     pub(super) fn lead(&mut self, intake: &mut Intake, pipeline: &Pipeline, sync: bool) -> Led {
-        let Intake { drain, drained } = intake;
-        drain.drain(drained);
+        intake.take_in();
+        let Intake { drain, drained, .. } = intake;
         let mut answers = Vec::with_capacity(drained.len());
         let mut did_something = !drained.is_empty();
         for (Submission { load, durability, reply }, at) in drained.drain(..).map(Drained::split) {
@@ -168,13 +236,12 @@ impl Core {
 
     /// Decides one request and, if it may happen, places it whole. `answers` are those before it in the same group.
     fn sequence(&mut self, request: RequestView<'_>, durability: Durability, answers: &mut Answers, pipeline: &Pipeline) -> Answer {
-        let now_ns = self.read_clock();
         let found = match decide(&crate::sync::read(&pipeline.shared.directory), request) {
             Ok(found) => found,
             Err(Refusal::Known(positions)) => return Answer::Known { parcel: Box::new(request.to_parcel()), durability, positions },
             Err(Refusal::Failed(error)) => return Answer::Failed(error),
         };
-        let now_ns = match now_ns {
+        let now_ns = match self.read_clock() {
             Ok(now_ns) => now_ns,
             Err(error) => return Answer::Failed(error),
         };
@@ -226,18 +293,16 @@ impl Core {
     /// Assigns positions, versions and links, and puts the frames into the image. Cannot fail: everything was decided and counted before.
     fn place(&mut self, request: RequestView<'_>, found: Found, durability: Durability, shared: &Shared) -> Receipt {
         let mut directory = write(&shared.directory);
-        let (batch_id, batch_count) = (request.batch_id(), request.batch_count());
+        let batch_count = request.batch_count();
         let mut receipts = Vec::with_capacity(if request.batch { request.events.len() } else { 0 });
         for ((event, content), index) in request.contents().zip(0_u32..) {
-            let head = if index == 0 { found.head } else { directory.streams.get(&event.stream.id).copied() };
-            let digest = event.digest.unwrap_or_else(|| event_digest(event, content, batch_id, index, batch_count));
-            let receipt = self.place_event(event, content, &digest, head, (if request.batch { index } else { 0 }, batch_count));
+            let head = if index == 0 { found.head } else { directory.stream(&event.stream.id).copied() };
+            let receipt = self.place_event(event, content, head, (if request.batch { index } else { 0 }, batch_count));
             let (version, position, link) = (receipt.version.0, receipt.position.0, receipt.link);
             let first_position = head.map_or(position, |head| head.first_position);
             directory
-                .streams
-                .insert(event.stream.id, StreamHead { version, position, link, first_position, name_rest: event.stream.name_rest });
-            directory.ids.insert(event.event_id, position);
+                .set_stream(event.stream.id, StreamHead { version, position, link, first_position, name_rest: event.stream.name_rest });
+            directory.insert_id(event.event_id, position);
             if !request.batch {
                 return Receipt { events: receipt.into(), epoch: self.epoch, durability, duplicate: false };
             }
@@ -250,7 +315,6 @@ impl Core {
         &mut self,
         event: &PreparedEvent,
         content: Content<'_>,
-        digest: &Hash,
         head: Option<StreamHead>,
         (batch_index, batch_count): (u32, u32),
     ) -> EventReceipt {
@@ -258,13 +322,13 @@ impl Core {
         let bucket = event.stream.id.bucket();
         let bucket_head = self.buckets.get(bucket);
         let version = head.map_or(0, |head| head.version) + 1;
-        let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, content.name), |head| head.link.0);
+        let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, content.name()), |head| head.link.0);
         let link = hash::link(&hash::leaf(&LeafFields {
             kind: KIND_EVENT,
             bucket,
             version,
             recorded_at_ns: self.time_ns,
-            digest,
+            digest: event.digest.as_ref().expect("the caller or the leader has hashed it"),
             prev_bucket: &bucket_head.map_or(self.log_id, |head| head.link).0,
             prev_stream: &prev_stream,
         }));
@@ -281,7 +345,7 @@ impl Core {
                 stream_id: event.stream.id,
                 event_id: event.event_id,
                 link,
-                name: if version == 1 { content.name } else { "" },
+                name: if version == 1 { content.name() } else { "" },
                 metadata: content.metadata,
                 body: content.body,
                 salt: event.salt.as_ref(),
@@ -364,8 +428,17 @@ impl Core {
         let needed = 2 * block + align(frames_bytes + TRAILER_BYTES as u64, block);
         let segment_bytes = self.options.segment_bytes.max(needed);
         // Whatever may be lacking, memory, files or space, shows here, where nothing was promised or changed yet.
-        let image = Image::create(segment_bytes as usize).map_err(RotateError::Refused)?;
-        let reserved = Reserved::new(&*disk, number, segment_bytes).map_err(RotateError::Refused)?;
+        let spare = match self.spare.take() {
+            Some(spare) if spare.reserved.number() == number && spare.segment_bytes == segment_bytes => spare,
+            other => {
+                other.into_iter().for_each(|other| other.discard(&*disk));
+                Spare::new(&*disk, number, segment_bytes).map_err(RotateError::Refused)?
+            }
+        };
+        let Spare { reserved, image, ground, .. } = spare;
+        let ready_to = ground.ready_to();
+        ground.close();
+        self.writer.ground().close();
 
         let end = self.writer.end();
         let footer = self.footer();
@@ -397,7 +470,7 @@ impl Core {
         let header = next.header();
         let begin = || {
             let (file, bytes) = reserved.publish(&*disk, &header, &[])?;
-            Ok(SegmentWriter::new(file, header, image, &bytes, Vec::new()))
+            Ok(SegmentWriter::new(file, header, image, &bytes, ready_to, Vec::new()))
         };
         let writer = begin().map_err(|error| RotateError::Fatal("beginning a segment", error))?;
 
@@ -437,6 +510,7 @@ impl Core {
     ///
     /// write(closing commit); fdatasync; ftruncate(end); fsync
     pub(super) fn close(&mut self, pipeline: &Pipeline) -> Result<(), AppendError> {
+        self.writer.ground().close();
         if pipeline.poison.get().is_some() {
             return Ok(());
         }
@@ -461,23 +535,17 @@ impl Core {
         format!("{doing} ({})", self.writer.segment().name())
     }
 
+    /// Whether this is the writer of the store.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock.is_some()
+    }
+
     /// Lets another writer in.
     pub(super) fn unlock(&mut self) {
+        let disk = &*self.environment.disk;
+        self.spare.take().into_iter().for_each(|spare| spare.discard(disk));
         self.lock = None;
     }
-}
-
-/// Digest of an event whose caller left it to the leader.
-fn event_digest(event: &PreparedEvent, content: Content<'_>, batch_id: EventId, batch_index: u32, batch_count: u32) -> Hash {
-    hash::event_digest(&EventContent {
-        stream_id: event.stream.id,
-        event_id: event.event_id,
-        batch_id,
-        batch_index,
-        batch_count,
-        body_commit: &hash::body_commit(&event.salt.unwrap_or_default(), content.body),
-        metadata: content.metadata,
-    })
 }
 
 /// Salt of a segment, from the randomness of this open.

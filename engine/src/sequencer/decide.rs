@@ -27,8 +27,8 @@ pub(super) struct Found {
 /// Whether the request may happen. All failing conditions are reported together.
 pub(super) fn decide(directory: &Directory, request: RequestView<'_>) -> Result<Found, Refusal> {
     // Ids come first: a retry of what has already happened is answered with what happened, whatever its conditions say now.
-    if request.events.iter().any(|event| directory.ids.contains_key(&event.event_id)) {
-        return Err(Refusal::Known(request.events.iter().map(|event| directory.ids.get(&event.event_id).copied()).collect()));
+    if request.events.iter().any(|event| directory.position_of(&event.event_id).is_some()) {
+        return Err(Refusal::Known(request.events.iter().map(|event| directory.position_of(&event.event_id)).collect()));
     }
     let mut conflicts = Vec::new();
     for required in request.required {
@@ -43,16 +43,16 @@ pub(super) fn decide(directory: &Directory, request: RequestView<'_>) -> Result<
     for (event, content) in request.contents() {
         let stream = &event.stream;
         let found = match moved.get(&stream.id) {
-            Some((_, name_rest)) if *name_rest != stream.name_rest => return Err(collision(content.name)),
+            Some((_, name_rest)) if *name_rest != stream.name_rest => return Err(collision(content.name())),
             Some(&(version, _)) => version,
             None => {
-                let head = head_of(directory, stream, || content.name)?;
+                let head = head_of(directory, stream, || content.name())?;
                 first = first.or(Some(Found { head }));
                 version(head)
             }
         };
         if !event.expected.holds(found) {
-            conflicts.push(Conflict { stream: content.name.to_owned(), expected: event.expected, found: Version(found) });
+            conflicts.push(Conflict { stream: content.name().to_owned(), expected: event.expected, found: Version(found) });
         }
         if request.events.len() > 1 {
             moved.insert(stream.id, (found + 1, stream.name_rest));
@@ -66,7 +66,7 @@ fn version(head: Option<StreamHead>) -> u64 {
 }
 
 fn head_of<'a>(directory: &Directory, stream: &StreamKey, name: impl FnOnce() -> &'a str) -> Result<Option<StreamHead>, Refusal> {
-    match directory.streams.get(&stream.id) {
+    match directory.stream(&stream.id) {
         Some(head) if head.name_rest != stream.name_rest => Err(collision(name())),
         head => Ok(head.copied()),
     }
@@ -119,7 +119,7 @@ mod tests {
         assert!(decide(&directory, parcel(&[("first", 1), ("first", 1)]).view()).is_ok());
         assert!(collides(decide(&directory, parcel(&[("first", 1), ("second", 2)]).view()), "second"), "inside one batch");
         let head = StreamHead { version: 1, position: 1, link: Link::default(), first_position: 1, name_rest: [1; 16] };
-        directory.streams.insert(StreamId([7; 16]), head);
+        directory.set_stream(StreamId([7; 16]), head);
         assert!(decide(&directory, parcel(&[("first", 1)]).view()).is_ok());
         assert!(collides(decide(&directory, parcel(&[("second", 2)]).view()), "second"));
         let mut required = parcel(&[]);

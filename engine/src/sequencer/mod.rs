@@ -18,6 +18,7 @@ use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read};
 
 mod begin;
+mod chores;
 mod core;
 mod decide;
 mod flights;
@@ -30,6 +31,7 @@ mod request;
 pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
 pub(crate) use begin::{begin, create};
+pub(crate) use chores::Chores;
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
 pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
 pub(crate) use remember::Mark;
@@ -121,7 +123,7 @@ impl Draft<'_> {
     fn write_to(&self, out: &mut [u8]) {
         let (name, rest) = out.split_at_mut(self.content.name.len());
         let (metadata, body) = rest.split_at_mut(self.content.metadata.len());
-        name.copy_from_slice(self.content.name.as_bytes());
+        name.copy_from_slice(self.content.name);
         metadata.copy_from_slice(self.content.metadata);
         body.copy_from_slice(self.content.body);
     }
@@ -255,13 +257,17 @@ impl Sequencer {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Why no append can be taken, if so.
     fn refusal(&self) -> Option<AppendError> {
         if self.is_fork() {
             Some(AppendError::ForkedHandle)
         } else if let Some(poison) = self.pipeline.poison.get() {
             Some(AppendError::Poisoned(Arc::clone(poison)))
-        } else if self.closed.load(Ordering::Acquire) {
+        } else if self.is_closed() {
             Some(AppendError::Closed)
         } else {
             None

@@ -32,6 +32,17 @@ impl Pipeline {
         Pipeline { rings, gate: Gate::default(), shared, poison: OnceLock::new(), flights: Mutex::new(Flights::new()), disk }
     }
 
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Everything below `position` is durable, and no commit that is not is older.
+    pub(super) fn raise_watermark(&self, position: u64) {
+        let _flights = lock(&self.flights);
+        // As in `land`.
+        self.shared.watermark.fetch_max(position, Ordering::Release);
+    }
+
     /// Commits that are under way.
     pub(super) fn in_flight(&self) -> usize {
         lock(&self.flights).len()
@@ -56,7 +67,7 @@ impl Pipeline {
                 if let Some(watermark) = watermark {
                     // Release: pairs with the Acquire in `Shared::watermark`; who sees it sees the placed frames and heads below it. Under the lock, so
                     // that it never goes back.
-                    self.shared.watermark.store(watermark, Ordering::Release);
+                    self.shared.watermark.fetch_max(watermark, Ordering::Release);
                 }
                 answers
             }

@@ -340,12 +340,12 @@ impl Directory {
         if !frame.is_event() {
             return Ok(());
         }
-        if self.ids.insert(frame.event_id(), position).is_some() {
+        if !self.insert_id(frame.event_id(), position) {
             return Err(Violation { rule: "H2", why: "the event id occurs twice" });
         }
         let version = frame.header.version.get();
         let link = frame.link();
-        let head = self.streams.entry(frame.stream_id()).or_insert_with(|| super::StreamHead {
+        let head = self.stream(&frame.stream_id()).copied().unwrap_or_else(|| super::StreamHead {
             version: 0,
             position,
             link,
@@ -355,7 +355,7 @@ impl Directory {
         if head.version.checked_add(1) != Some(version) {
             return Err(Violation { rule: "H1", why: "the version does not continue the stream" });
         }
-        (head.version, head.position, head.link) = (version, position, link);
+        self.set_stream(frame.stream_id(), super::StreamHead { version, position, link, ..head });
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 
 use chainring_format::frame::frame_bytes;
-use chainring_format::hash::Hash;
+use chainring_format::hash::{EventContent, Hash};
+use chainring_format::lanes::LaneEvent;
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 use crate::condition::{Durability, Expected};
@@ -43,9 +44,16 @@ pub(crate) struct PreparedEvent {
 /// The bytes of one event, wherever they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Content<'a> {
-    pub name: &'a str,
+    /// The stream's name, which is text.
+    pub name: &'a [u8],
     pub metadata: &'a [u8],
     pub body: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn name(&self) -> &'a str {
+        std::str::from_utf8(self.name).expect("callers hand in names as text")
+    }
 }
 
 impl PreparedEvent {
@@ -58,8 +66,24 @@ impl PreparedEvent {
     pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> Content<'a> {
         let (name, rest) = bytes.split_at(self.name_bytes.into());
         let (metadata, rest) = rest.split_at(self.metadata_bytes as usize);
-        let name = std::str::from_utf8(name).expect("callers hand in names as text");
         Content { name, metadata, body: &rest[..self.body_bytes as usize] }
+    }
+
+    /// What its digest is made of; id, index and count of the batch are zero for an event alone.
+    pub(crate) fn lane_event<'a>(&self, content: Content<'a>, batch_id: EventId, batch_index: u32, batch_count: u32) -> LaneEvent<'a> {
+        LaneEvent {
+            content: EventContent {
+                stream_id: self.stream.id,
+                event_id: self.event_id,
+                batch_id,
+                batch_index,
+                batch_count,
+                body_commit: &[0; 32],
+                metadata: content.metadata,
+            },
+            salt: self.salt.unwrap_or_default(),
+            body: content.body,
+        }
     }
 
     /// The most that its frame can take: as if it were its stream's first.
@@ -120,10 +144,6 @@ impl<'a> RequestView<'a> {
 
     pub(crate) fn batch_count(self) -> u32 {
         if self.batch { self.events.len() as u32 } else { 0 }
-    }
-
-    pub(crate) fn batch_id(self) -> EventId {
-        if self.batch { self.events[0].event_id } else { EventId::default() }
     }
 
     /// The same request with memory of its own.

@@ -46,4 +46,8 @@ impl Clock for SimClock {
     fn monotonic_ns(&self) -> u64 {
         self.monotonic_ns.load(Ordering::Relaxed)
     }
+
+    fn passes(&self) -> bool {
+        false
+    }
 }
