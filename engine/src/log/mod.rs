@@ -63,6 +63,8 @@ pub struct OpenReport {
 pub struct Stats {
     /// Segment files.
     pub segments: u64,
+    /// How many of them are packed: written anew without padding.
+    pub packed_segments: u64,
     /// Durable events.
     pub events: u64,
     /// Durable records: events and the engine's own.
@@ -147,6 +149,7 @@ impl Store {
         let records = self.shared.watermark();
         Stats {
             segments: catalog.len() as u64,
+            packed_segments: (0..catalog.len()).filter(|&index| catalog.segment(index).is_packed()).count() as u64,
             // The genesis record is the only one of the engine's own so far.
             events: records - 1,
             records,

@@ -6,6 +6,7 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::FrameView;
+use chainring_format::limits::PACKED_BLOCK_BYTES;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
@@ -69,6 +70,11 @@ impl Segment {
             source,
             offsets: RwLock::new(offsets),
         }
+    }
+
+    /// Whether it holds no padding (FORMAT.md section 3.3).
+    pub(crate) fn is_packed(&self) -> bool {
+        self.block_bytes == u64::from(PACKED_BLOCK_BYTES)
     }
 
     pub(crate) fn name(&self) -> String {

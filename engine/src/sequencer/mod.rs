@@ -26,7 +26,7 @@ mod request;
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use begin::{begin, create};
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
-pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
+pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers, segments_behind_packed};
 pub(crate) use remember::Mark;
 pub use remember::Remembered;
 pub(crate) use request::{Answer, PreparedEvent, PreparedRequest, Target};
