@@ -62,6 +62,12 @@ impl SegmentHeader {
         self.read_version = FORMAT_VERSION.into();
         self.write_version = FORMAT_VERSION.into();
         self.suite = SUITE;
+        self.resealed()
+    }
+
+    /// Makes the checksum right for the rest. A header that is changed keeps the versions it was written with.
+    #[must_use]
+    pub fn resealed(mut self) -> SegmentHeader {
         self.header_crc = crc(&self.as_bytes()[12..]).into();
         self
     }

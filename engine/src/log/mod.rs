@@ -16,10 +16,12 @@ use crate::sequencer::{self, CoreOptions, Mark, Receipt, Recovered, Remembered, 
 use crate::sync::{Arc, AtomicU64, Ordering, read};
 
 mod options;
+mod pack;
 mod pending;
 mod request;
 
 pub use options::Options;
+pub use pack::{PackFailure, PackReport};
 pub use pending::Pending;
 pub use request::{Event, Request};
 
@@ -363,11 +365,16 @@ fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
     *blake3::keyed_hash(drawn, &input).as_bytes()
 }
 
-/// Removes segments that were under construction when a writer died; they were never part of the store.
+/// Removes what a writer that died has left: a segment under construction, or that it was packing, before or after. None of it is part of the store.
 fn remove_leftovers(environment: &Environment) -> Result<(), OpenError> {
     let disk = &*environment.disk;
     let names = disk.list().map_err(OpenError::io("listing the store"))?;
-    for name in names.iter().filter(|name| name.ends_with(".seg.tmp")) {
+    let leftovers: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg.tmp")).collect();
+    if !leftovers.is_empty() {
+        // One of them may be what the device still knows under a segment's name.
+        disk.sync_directory().map_err(OpenError::io("syncing the names of the segments"))?;
+    }
+    for name in leftovers {
         disk.remove(name).map_err(OpenError::io(format!("removing {name}")))?;
     }
     Ok(())

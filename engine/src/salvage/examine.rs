@@ -143,9 +143,11 @@ impl Examiner<'_> {
         let start_min = header.map_or(0, |header| header.start()).max(BLOCK_BYTES_MIN.into());
         let successor = successor.filter(|successor| (start_min..=segment_bytes).contains(&successor.prev_end_offset.get()));
         let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
-        // No packed segment is longer than it was before.
-        let limit =
-            successor.map_or(reserved_bytes(segment_bytes), |successor| successor.prev_end_offset.get().saturating_add(named_footer));
+        // It may be packed by the time it is read, and shorter then. A packed one knows better than a successor that says less.
+        let stated_end = header.and_then(|header| header.packed_end()).unwrap_or(0);
+        let limit = successor.map_or(reserved_bytes(segment_bytes), |successor| {
+            successor.prev_end_offset.get().max(stated_end).saturating_add(named_footer)
+        });
         let mut content = std::mem::take(&mut self.content);
         self.manifest.totals.segments += 1;
         if let Err(error) = content.open(self.disk, &entry.name, limit) {
@@ -190,6 +192,11 @@ impl Examiner<'_> {
             None => None,
         };
         let named_end = packed_end.or(successor_end);
+        if let Some(end) = named_end.filter(|end| *end != scan_end) {
+            // It was looked for where the segment ended before it was packed.
+            found = scan(bytes, seed, block_bytes, start..end);
+            trailers.retain(|(offset, _)| *offset < end);
+        }
         let named_footer = if packed_end.is_some() && successor.is_none() {
             (bytes.len() as u64).saturating_sub(packed_end.unwrap_or_default())
         } else {

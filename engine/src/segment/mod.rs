@@ -17,6 +17,7 @@ use crate::sync::{Arc, RwLock, read, write};
 mod buffer;
 pub(crate) mod cursor;
 mod image;
+mod pack;
 mod place;
 mod prepare;
 mod tail;
@@ -24,6 +25,7 @@ mod tail;
 pub(crate) use buffer::{FileBuffer, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use image::Image;
+pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
 pub(crate) use tail::{Tail, judge};
@@ -83,11 +85,16 @@ impl Segment {
 
     /// Bytes of header, commits and footer.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let commits_end = match &self.source {
+        self.commits_end() + self.footer_bytes
+    }
+
+    /// Offset behind the last byte that was placed; in a sealed segment, its end.
+    fn commits_end(&self) -> u64 {
+        let bytes = match &self.source {
             Source::Sealed(region) => region.bytes(),
             Source::Live(image) => image.placed().len(),
         };
-        commits_end as u64 + self.footer_bytes
+        bytes as u64
     }
 
     /// The bytes from `offset` on: at least `count`, fewer where the segment, or what was placed of the live one, ends.
@@ -197,6 +204,13 @@ impl Catalog {
         let last = self.segments.last_mut().expect("a store has a segment");
         debug_assert_eq!(last.number, segment.number);
         *last = segment;
+    }
+
+    /// Puts a segment in the place of the one with its number: the same commits, read from elsewhere.
+    pub(crate) fn replace(&mut self, segment: Arc<Segment>) {
+        if let Ok(index) = self.segments.binary_search_by_key(&segment.number, |segment| segment.number) {
+            self.segments[index] = segment;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

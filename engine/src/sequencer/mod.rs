@@ -13,12 +13,13 @@ use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
 use crate::ring::{Epoch, Ring, Slot};
 use crate::segment::Catalog;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, try_lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, try_lock, write};
 
 mod begin;
 mod core;
 mod decide;
 mod heads;
+mod pack;
 mod recover;
 mod remember;
 mod request;
@@ -26,6 +27,7 @@ mod request;
 pub(crate) use self::core::{Core, CoreOptions};
 pub(crate) use begin::{begin, create};
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
+pub(crate) use pack::{Looked, Packer};
 pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers, segments_behind_packed};
 pub(crate) use remember::Mark;
 pub use remember::Remembered;
@@ -42,18 +44,24 @@ const UNSYNCED_NS_MAX: u64 = 1_000_000_000;
 /// What readers and the sequencer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Replaced whole by the sequencer when a segment begins or is sealed.
+    /// Replaced whole by the sequencer when a segment begins or is sealed, and when one was packed.
     catalog: RwLock<Arc<Catalog>>,
     /// Moved by the sequencer, read by everybody.
     pub directory: RwLock<Directory>,
     /// Position after the last one known durable; nothing at or above it is ever acknowledged or visible. Stored with Release by the leader after a
     /// sync; the Acquire is in [`Shared::watermark`].
     watermark: AtomicU64,
+    packer: Packer,
 }
 
 impl Shared {
     pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64) -> Shared {
-        Shared { catalog: RwLock::new(Arc::new(catalog)), directory: RwLock::new(directory), watermark: AtomicU64::new(watermark) }
+        Shared {
+            catalog: RwLock::new(Arc::new(catalog)),
+            directory: RwLock::new(directory),
+            watermark: AtomicU64::new(watermark),
+            packer: Packer::default(),
+        }
     }
 
     pub(crate) fn watermark(&self) -> u64 {
@@ -62,6 +70,14 @@ impl Shared {
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&read(&self.catalog))
+    }
+
+    /// Puts a changed catalog in the place of the present one. Views go on with the one they have.
+    fn change_catalog(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut place = write(&self.catalog);
+        let mut catalog = (**place).clone();
+        change(&mut catalog);
+        *place = Arc::new(catalog);
     }
 }
 
@@ -240,6 +256,7 @@ impl Sequencer {
             return Ok(());
         }
         let synced = self.sync();
+        self.shared.packer.stop();
         let mut core = lock(&self.core);
         // What slipped into the ring between the flag and the lock is answered, not left behind.
         let late = self.ring.drain();

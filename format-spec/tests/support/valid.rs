@@ -209,6 +209,16 @@ fn segments() -> Vec<Case> {
     ]
 }
 
+/// A store with `rest` behind its first segment, and the same one with that segment packed.
+fn before_and_after(store: &Store, rest: impl Fn(&mut Store)) -> [Store; 2] {
+    let (mut before, mut after) = (store.clone(), store.clone());
+    after.pack(0);
+    rest(&mut before);
+    rest(&mut after);
+    before.name.push_str("-before");
+    [before, after]
+}
+
 fn packed() -> Vec<Case> {
     let lone = |store: &mut Store, count: usize| {
         (0..count).for_each(|index| store.lone(&event(["order-1", "order-2"][index % 2], painted(index, 40 * index))));
@@ -217,8 +227,7 @@ fn packed() -> Vec<Case> {
     lone(&mut live, 12);
     live.seal();
     live.next_segment(512);
-    live.pack(0);
-    live.lone(&event("order-1", "in the live segment"));
+    let live = before_and_after(&live, |store| store.lone(&event("order-1", "in the live segment")));
 
     // Everything that a commit can hold: a batch, commits without frames, padding of every kind before it went, and an erased body.
     let mut mixed = Store::new("packed-mixed", 4096);
@@ -237,9 +246,10 @@ fn packed() -> Vec<Case> {
     mixed.lone(&event("a", "after opening again"));
     mixed.seal();
     mixed.next_segment(4096);
-    mixed.pack(0);
-    mixed.lone(&event("person-1", "behind it"));
-    mixed.close();
+    let mixed = before_and_after(&mixed, |store| {
+        store.lone(&event("person-1", "behind it"));
+        store.close();
+    });
 
     let mut killed = Store::new("packed-without-footer", 512);
     lone(&mut killed, 3);
@@ -265,8 +275,10 @@ fn packed() -> Vec<Case> {
     many.close();
     [0, 2, 3].into_iter().for_each(|index| many.pack(index));
     vec![
-        Case::valid(&live, "a packed segment of lone events, and the live segment behind it"),
-        Case::valid(&mixed, "a packed segment with a batch, commits without frames, an erased body, a closing commit and two epochs"),
+        Case::valid(&live[0], "the store `packed` before its first segment was packed: packing that gives the same bytes"),
+        Case::valid(&live[1], "a packed segment of lone events, and the live segment behind it"),
+        Case::valid(&mixed[0], "the store `packed-mixed` before its first segment was packed: packing that gives the same bytes"),
+        Case::valid(&mixed[1], "a packed segment with a batch, commits without frames, an erased body, a closing commit and two epochs"),
         Case::valid(&killed, "a packed segment whose writer was killed: it never had a footer"),
         Case::valid(&cut, "a packed segment of which recovery had cut 1688 bytes: they are gone, and counted in the successor's header"),
         Case::valid(&many, "packed segments behind each other and between others, of several block sizes before"),

@@ -111,7 +111,7 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
         Mode::Cuts | Mode::Lies => {
             let counts = trial.run(arguments.states, arguments.mode == Mode::Lies)?;
             println!(
-                "{name}: {} states ({} of them cut again during recovery) from {} runs with {} writes and {} flushes; {:.1} writes in flight, {:.0} events kept on average; {:?}, {} bytes cut off; {} unmountable; {} violations",
+                "{name}: {} states ({} of them cut again during recovery) from {} runs with {} writes and {} flushes; {:.1} writes in flight, {:.0} events and {:.1} packed segments kept on average; {:?}, {} bytes cut off; {} unmountable; {} violations",
                 counts.states,
                 counts.again,
                 counts.runs,
@@ -119,6 +119,7 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
                 counts.flushes,
                 counts.in_flight as f64 / counts.states.max(1) as f64,
                 counts.events as f64 / counts.states.max(1) as f64,
+                counts.packed as f64 / counts.states.max(1) as f64,
                 counts.opened,
                 counts.cut_bytes,
                 counts.unmountable,
