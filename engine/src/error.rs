@@ -203,6 +203,67 @@ impl std::error::Error for OpenError {
     }
 }
 
+/// Why a segment was not packed. It is as it was before, and so is the log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PackError {
+    /// Something in it does not hold: packing would make it look right.
+    Damaged(Fault),
+    /// It, or the header of its successor, could not be read.
+    Read {
+        /// File name of the segment.
+        segment: String,
+        /// The first byte that could not be read.
+        offset: u64,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The packed file could not be made: there is no room for it, say, or the device failed.
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl PackError {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> PackError {
+        let doing = doing.into();
+        move |source| PackError::Io { doing, source }
+    }
+}
+
+/// Deciding whether a segment is packed reads it.
+impl From<ReadError> for PackError {
+    fn from(error: ReadError) -> PackError {
+        match OpenError::from(error) {
+            OpenError::Damaged(fault) => PackError::Damaged(fault),
+            OpenError::Read { segment, offset, source } => PackError::Read { segment, offset, source },
+            other => unreachable!("a read error is no {other:?}"),
+        }
+    }
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PackError::Damaged(fault) => fault.fmt(f),
+            PackError::Read { segment, offset, source } => write!(f, "reading {segment} at offset {offset}: {source}"),
+            PackError::Io { doing, source } => write!(f, "{doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for PackError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PackError::Damaged(_) => None,
+            PackError::Read { source, .. } | PackError::Io { source, .. } => Some(source),
+        }
+    }
+}
+
 /// One condition of an append that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {

@@ -35,8 +35,8 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, Poison, ReadError, Watermark};
-pub use log::{Event, Log, OpenReport, Opened, Options, Pending, Request, Stats, Store};
+pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, PackError, Poison, ReadError, Watermark};
+pub use log::{Event, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
 pub use salvage::{
     BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Missing, Ranges, Reason, Salvage, SalvageError, SalvageOptions,

@@ -55,6 +55,10 @@ fn work(environment: &Environment, random: &mut SimRandom, model: &mut Model) {
                 break;
             }
         }
+        if random.below(12) == 0 {
+            // Whatever becomes of it, nothing is lost by it.
+            drop(log.pack());
+        }
         if random.below(5) == 0 {
             for (count, level, receipt) in pending.drain(..) {
                 if receipt.wait().is_ok() && level == Durability::Durable {

@@ -10,9 +10,10 @@ use std::thread;
 use chainring::disk::Environment;
 use chainring::disk::sim::{Call, Failure, Fault, SimDisk, SimRandom};
 use chainring::{
-    AppendError, AsOf, Durability, Event, EventId, Log, OpenError, Pending, Position, ReadError, Receipt, Request, Store, VerifyOptions,
-    Version, verify_in,
+    AppendError, AsOf, Durability, Event, EventId, Log, OpenError, PackError, Pending, Position, ReadError, Receipt, Request, Store,
+    VerifyOptions, Version, verify_in,
 };
+use chainring_format::segment::SegmentHeader;
 use support::{check, content, open, read};
 
 /// What became of a request, as its caller knows.
@@ -101,6 +102,15 @@ fn check_open_error(error: &OpenError) {
     }
 }
 
+/// What a failing call makes of packing: an error with its file, and no damage.
+fn check_pack_error(error: &PackError) {
+    match error {
+        PackError::Io { doing, source } => assert!(doing.contains(".seg") && source.raw_os_error().is_some(), "{error}"),
+        PackError::Read { segment, source, .. } => assert!(segment.ends_with(".seg") && source.raw_os_error().is_some(), "{error}"),
+        other => panic!("a failing call is no {other:?}"),
+    }
+}
+
 fn check_read_error(error: &ReadError) {
     assert!(
         matches!(error, ReadError::Io { segment, source, .. } if segment.ends_with(".seg") && source.raw_os_error().is_some()),
@@ -149,6 +159,7 @@ enum Step {
     Crowd(usize),
     Sync,
     Read,
+    Pack,
 }
 
 fn take(log: &Log, disk: &SimDisk, step: Step, ledger: &mut Ledger) {
@@ -203,6 +214,10 @@ fn take(log: &Log, disk: &SimDisk, step: Step, ledger: &mut Ledger) {
             }
         }
         Step::Read => drop(content(log)),
+        Step::Pack => match log.pack() {
+            Ok(report) => report.failed.iter().for_each(|failure| check_pack_error(&failure.error)),
+            Err(error) => assert!(matches!(error, AppendError::Poisoned(_)), "{error:?}"),
+        },
     }
 }
 
@@ -376,6 +391,56 @@ fn rotating_to_the_next_segment_and_to_one_large_enough_for_a_batch() {
     let steps = [Step::Append(1, 40_000), Step::Written(100), Step::Append(1, 40_000), Step::Append(5, 30_000), Step::Append(1, 10)];
     every_call_fails("rotate", &store, &steps, End::Close);
     every_call_fails("rotate in a crowd", &store, &[Step::Append(1, 55_000), Step::Crowd(9), Step::Read], End::Kill);
+}
+
+/// A closed store of lone events in three segments, of which all but the last deserve to be packed.
+fn padded() -> (SimDisk, Ledger) {
+    let disk = SimDisk::new();
+    let mut ledger = Ledger::default();
+    let log = open(&disk.environment(1)).unwrap();
+    while log.stats().segments < 3 {
+        take(&log, &disk, Step::Append(1, 10), &mut ledger);
+    }
+    log.close().unwrap();
+    (disk, ledger)
+}
+
+#[test]
+fn packing_where_any_call_fails_loses_nothing() {
+    let store = padded();
+    every_call_fails("pack", &store, &[Step::Pack, Step::Append(1, 10), Step::Pack, Step::Read], End::Close);
+    every_call_fails("pack, killed", &store, &[Step::Append(1, 10), Step::Pack, Step::Written(10)], End::Kill);
+    every_call_fails("pack and rotate", &store, &[Step::Pack, Step::Append(1, 60_000), Step::Append(1, 60_000), Step::Pack], End::Drop);
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_packing_leaves_the_old_file_or_the_new_one() {
+    let (store, ledger) = padded();
+    let whole = |disk: &SimDisk| {
+        let names = ["0000000001.seg", "0000000002.seg"];
+        names.map(|name| SegmentHeader::parse(&disk.content(name).unwrap()).unwrap().is_packed())
+    };
+    let mut met = [0; 3];
+    for n in 1.. {
+        let disk = store.snapshot().with_seed(n);
+        let log = open(&disk.environment(2)).unwrap();
+        // From this call on there is no device any more.
+        disk.inject(Fault::Nth { call: None, n, failure: Failure::Device, lasting: true });
+        drop(log.pack());
+        let was_met = !disk.is_fault_waiting();
+        for seed in 0..12 {
+            let after = disk.crash(seed * 1000 + n);
+            met[whole(&after).into_iter().filter(|is_packed| *is_packed).count()] += 1;
+            recover(&after, ledger.clone(), false);
+            let names = after.names();
+            assert!(names.iter().all(|name| !name.ends_with(".tmp")), "the next writer has removed what was left: {names:?}");
+        }
+        disk.unplug();
+        if !was_met {
+            break;
+        }
+    }
+    assert!(met.into_iter().all(|count| count > 20), "none, one and both were packed: {met:?}");
 }
 
 #[test]

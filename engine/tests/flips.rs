@@ -7,6 +7,7 @@ mod support;
 use chainring::disk::sim::SimDisk;
 use chainring::{Event, EventId, Fault, FaultKind, OpenError, Opened, Request};
 use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{Mark, align};
 use support::{check, names_of_segments, open, read};
 
@@ -33,13 +34,15 @@ fn one_segment() -> Vec<u8> {
     disk.content(FIRST).unwrap()
 }
 
-/// For every byte of a segment's commits the offset of the structure it belongs to; `None` for the header.
+/// For every byte of a segment's header and commits the offset of the structure it belongs to. A packed segment has no blocks in which others are named.
 fn places(bytes: &[u8]) -> Vec<u64> {
-    let mut places = vec![0; BLOCK_BYTES];
+    let is_packed = SegmentHeader::parse(bytes).unwrap().is_packed();
+    let mut places = vec![0; if is_packed { HEADER_BYTES } else { BLOCK_BYTES }];
     while places.len() < bytes.len() {
         let at = places.len();
         match Mark::of(&bytes[at..]) {
             Mark::Frame(count) => places.extend(vec![at as u64; count as usize]),
+            Mark::Trailer if is_packed => places.extend([at as u64; TRAILER_BYTES]),
             Mark::Padding | Mark::Trailer => {
                 let end = align((at + TRAILER_BYTES) as u64, BLOCK_BYTES as u64);
                 places.extend((at as u64..end).map(|at| at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64));
@@ -179,4 +182,73 @@ fn a_changed_footer_is_found_and_harms_nobody() {
     assert_eq!(support::content(&log), content);
     log.append(Event::new("after", "E")).unwrap();
     log.close().unwrap();
+}
+
+/// A closed store whose first segment is packed, and that segment before: lone events and a batch.
+fn packed() -> (SimDisk, Vec<u8>) {
+    let disk = SimDisk::new();
+    let log = open(&disk.environment(5)).unwrap();
+    let event = |number: u8| Event::new(format!("s{}", number % 3), "E").id(EventId([number + 1; 16])).body(vec![number; 40]);
+    log.append(Request::batch(vec![event(100), event(101), event(102)])).unwrap();
+    for number in 0.. {
+        if log.stats().segments == 2 {
+            break;
+        }
+        log.append(event(number)).unwrap();
+    }
+    let before = disk.content(FIRST).unwrap();
+    assert_eq!(log.pack().unwrap().packed, 1);
+    log.close().unwrap();
+    assert!(check(&disk.environment(1)).is_ok());
+    (disk, before)
+}
+
+#[test]
+fn every_flipped_bit_of_a_packed_segment_is_found_in_its_place() {
+    let (disk, _) = packed();
+    let whole = disk.content(FIRST).unwrap();
+    let places = places(&whole);
+    let end = places.len();
+    assert!(end < 6000 && whole.len() > end + 300, "few commits, and a footer behind them");
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            disk.flip(FIRST, at as u64, 1 << bit);
+            let fault = fault(&disk, || format!("bit {bit} of byte {at}"));
+            let place = places.get(at).copied().unwrap_or((at / SECTOR_BYTES * SECTOR_BYTES).max(end) as u64);
+            assert_eq!((fault.kind, fault.segment.as_str()), (FaultKind::Corrupt, FIRST), "bit {bit} of byte {at}: {fault}");
+            assert_eq!(fault.offset, place, "bit {bit} of byte {at}: {fault}");
+            disk.flip(FIRST, at as u64, 1 << bit);
+        }
+        disk.flip(FIRST, at as u64, 1);
+        let refused = open(&disk.snapshot().environment(2)).map(drop);
+        let is_header_of_unknown_version = matches!(refused, Err(OpenError::Unsupported { .. }));
+        // Nobody needs a footer to read or write.
+        assert!(matches!(refused, Err(OpenError::Damaged(_))) || is_header_of_unknown_version || at >= end, "byte {at}: {refused:?}");
+        disk.flip(FIRST, at as u64, 1);
+    }
+}
+
+#[test]
+fn bytes_of_before_are_not_taken_for_what_a_packed_segment_holds() {
+    let (disk, before) = packed();
+    let whole = disk.content(FIRST).unwrap();
+    // Sectors of the old file in the new one, at their own place and where their frames stand now.
+    for to in 0..whole.len() / SECTOR_BYTES {
+        for from in [to, 8 * to] {
+            let (to, from) = (to * SECTOR_BYTES, from * SECTOR_BYTES);
+            let Some(stale) = before.get(from..from + SECTOR_BYTES) else { continue };
+            let mut changed = whole.clone();
+            changed[to..to + SECTOR_BYTES].copy_from_slice(stale);
+            disk.overwrite(FIRST, changed);
+            let fault = fault(&disk, || format!("bytes {from} of before at {to}"));
+            assert!(fault.kind == FaultKind::Corrupt && fault.offset < (to + SECTOR_BYTES) as u64, "{from} at {to}: {fault}");
+        }
+    }
+    // And the whole old file with the packed one's header, or the other way round.
+    for (header, rest) in [(&whole, &before), (&before, &whole)] {
+        disk.overwrite(FIRST, [&header[..HEADER_BYTES], &rest[HEADER_BYTES..]].concat());
+        assert_eq!(fault(&disk, || "two files in one".into()).kind, FaultKind::Corrupt);
+    }
+    disk.overwrite(FIRST, before);
+    assert_eq!(check(&disk.environment(1)).fault, None, "the old file itself is still right");
 }

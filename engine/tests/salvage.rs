@@ -184,7 +184,8 @@ fn records(files: &Files) -> Vec<Record> {
     for ((name, bytes), end) in files.iter().zip(ends) {
         let header = SegmentHeader::parse(bytes).unwrap();
         let (seed, block) = (Seed::new(&header.salt), header.block_bytes.get() as usize);
-        let mut at = block;
+        let end = header.packed_end().map_or(end, |end| end as usize);
+        let mut at = header.start() as usize;
         while at < end {
             match Mark::of(bytes.get(at..).unwrap_or_default()) {
                 Mark::Frame(length) => {
@@ -348,6 +349,20 @@ fn history(seed: u64, requests: u64, streams: u64) -> Files {
     files(&disk)
 }
 
+/// The same with all but the last segment packed, as far as they deserve it: blocks are large, and commits small.
+fn packed_history(seed: u64, requests: u64, streams: u64) -> Files {
+    let disk = SimDisk::new().with_block_bytes(4096);
+    let environment = disk.environment(seed);
+    let mut random = SimRandom::new(seed);
+    for _ in 0..2 {
+        let log = open(&environment).unwrap();
+        (0..requests).for_each(|_| drop(log.append(request(&mut random, streams).1).unwrap()));
+        assert!(log.pack().unwrap().failed.is_empty());
+        log.close().unwrap();
+    }
+    files(&disk)
+}
+
 fn relic(files: &Files) -> Relic {
     Relic { disk: disk_of(files), unreadable: Vec::new() }
 }
@@ -380,7 +395,8 @@ fn spoil(bytes: &mut [u8], from: usize, to: usize, random: &mut SimRandom) -> &'
 #[test]
 fn a_whole_store_is_salvaged_whole() {
     for seed in 0..4 {
-        let whole = history(seed, 100, 30);
+        let make = if seed % 2 == 0 { history } else { packed_history };
+        let whole = make(seed, 100, 30);
         let records = records(&whole);
         let manifest = judge(&records, &relic(&whole), "whole");
         assert!(manifest.is_whole() && manifest.damage.is_empty() && manifest.streams.is_empty() && manifest.cut.is_empty());
@@ -392,7 +408,8 @@ fn a_whole_store_is_salvaged_whole() {
 fn random_holes_cost_what_they_cover_and_nothing_else() {
     for seed in 0..ROUNDS {
         let mut random = SimRandom::new(seed);
-        let whole = history(seed % 5, 60 + random.below(60), 1 + random.below(60));
+        let make = if seed % 2 == 0 { history } else { packed_history };
+        let whole = make(seed % 5, 60 + random.below(60), 1 + random.below(60));
         let records = records(&whole);
         let mut damaged = whole.clone();
         let mut what = format!("seed {seed}");
@@ -422,7 +439,8 @@ fn random_holes_cost_what_they_cover_and_nothing_else() {
 fn unreadable_sectors_are_holes() {
     for seed in 0..30 {
         let mut random = SimRandom::new(seed);
-        let whole = history(seed % 3, 80, 20);
+        let make = if seed % 2 == 0 { history } else { packed_history };
+        let whole = make(seed % 3, 80, 20);
         let records = records(&whole);
         let mut damaged = relic(&whole);
         for _ in 0..1 + random.below(3) {
@@ -461,6 +479,54 @@ fn every_flipped_byte_costs_the_record_it_is_in_and_no_other() {
             assert!(!manifest.damage.is_empty() || manifest.totals.missing > 0, "{what} was changed and nobody noticed");
         }
         damaged.disk.overwrite(name, bytes.clone());
+    }
+}
+
+/// What is done to the files of a store.
+type Damaging<'a> = &'a dyn Fn(&mut Files);
+
+/// A packed segment knows its own end, and its successor another one: whatever of them is lost, nothing else is.
+#[test]
+fn a_packed_segment_is_read_without_its_header_its_footer_or_its_successor() {
+    let whole = packed_history(3, 60, 9);
+    let records = records(&whole);
+    let header = |name: &str| SegmentHeader::parse(&whole[name]).unwrap();
+    let packed: Vec<&String> = whole.keys().filter(|name| header(name).is_packed()).collect();
+    assert!(packed.len() >= 4 && packed.len() < whole.len(), "{packed:?}");
+    for (index, name) in whole.keys().enumerate().filter(|(_, name)| packed.contains(name)) {
+        let end = header(name).packed_end().unwrap() as usize;
+        let next = whole.keys().nth(index + 1).unwrap();
+        let spoil = |damaged: &mut Files, name: &String, range: std::ops::Range<usize>| damaged.get_mut(name).unwrap()[range].fill(0x5A);
+        let damages: [(&str, Damaging<'_>); 7] = [
+            ("no header", &|damaged| spoil(damaged, name, 0..256)),
+            ("no footer", &|damaged| spoil(damaged, name, end..whole[name].len())),
+            ("neither header nor footer", &|damaged| {
+                spoil(damaged, name, 0..256);
+                spoil(damaged, name, end..whole[name].len());
+            }),
+            ("no header of the next", &|damaged| spoil(damaged, next, 0..256)),
+            ("neither header nor the next one's", &|damaged| {
+                spoil(damaged, name, 0..256);
+                spoil(damaged, next, 0..256);
+            }),
+            ("no header, and the first commit is gone", &|damaged| spoil(damaged, name, 0..900)),
+            ("cut off in the middle", &|damaged| damaged.get_mut(name).unwrap().truncate(end / 2)),
+        ];
+        for (what, damage) in damages {
+            let mut damaged = whole.clone();
+            damage(&mut damaged);
+            judge(&records, &relic(&damaged), &format!("{name}: {what}"));
+        }
+        // The store ends with a packed segment: what was behind it is missing, with or without the header that says so.
+        let mut damaged: Files = whole.clone().into_iter().take(index + 1).collect();
+        for what in ["nothing behind it", "nothing behind it, and no header"] {
+            let what = format!("{name}: {what}");
+            let manifest = judge(&records, &relic(&damaged), &what);
+            let number = index as u64 + 2;
+            assert_eq!(manifest.missing_segments.iter().collect::<Vec<_>>(), [(number, number)], "{what}");
+            assert!(!manifest.end_known && !manifest.is_whole(), "{what}");
+            spoil(&mut damaged, name, 0..256);
+        }
     }
 }
 
@@ -772,11 +838,13 @@ fn after_a_power_cut_it_takes_what_recovery_keeps() {
 /// Somebody who knows the salt can write anything under a checksum that is right: nothing of it may panic, or be copied wrongly.
 #[test]
 fn whatever_is_forged_what_comes_out_verifies() {
-    let whole = history(7, 15, 4);
-    let records = records(&whole);
+    let stores = [history(7, 15, 4), packed_history(7, 15, 4)];
+    assert!(stores[1].values().any(|bytes| SegmentHeader::parse(bytes).unwrap().is_packed()));
+    let records = stores.each_ref().map(records);
     let put = |bytes: &mut [u8], number: u64| bytes.copy_from_slice(&number.to_le_bytes()[..bytes.len()]);
     for seed in 0..400 {
         let mut random = SimRandom::new(seed);
+        let (whole, records) = (&stores[seed as usize % 2], &records[seed as usize % 2]);
         let mut forged = whole.clone();
         for _ in 0..1 + random.below(3) {
             let number = match random.below(5) {
@@ -789,7 +857,7 @@ fn whatever_is_forged_what_comes_out_verifies() {
                 // A field of a segment header.
                 0 => {
                     let bytes = forged.values_mut().nth(random.below(whole.len() as u64) as usize).unwrap();
-                    let at = [16, 28, 32, 40, 48, 56, 64, 88, 120, 128, 136][random.below(11) as usize];
+                    let at = [16, 28, 32, 40, 48, 56, 64, 88, 120, 128, 136, 208, 216][random.below(13) as usize];
                     put(&mut bytes[at..at + 4 + 4 * random.below(2) as usize], number);
                     let sum = chainring_format::checksum::crc(&bytes[12..256]);
                     bytes[8..12].copy_from_slice(&sum.to_le_bytes());
@@ -798,7 +866,8 @@ fn whatever_is_forged_what_comes_out_verifies() {
                 1 => {
                     let bytes = forged.values_mut().nth(random.below(whole.len() as u64) as usize).unwrap();
                     let Ok(header) = SegmentHeader::parse(bytes) else { continue };
-                    let mut ends = (1..=bytes.len() / 512).map(|block| block * 512).collect::<Vec<_>>();
+                    let step = if header.is_packed() { 8 } else { 512 };
+                    let mut ends = (1..=bytes.len() / step).map(|block| block * step).filter(|end| *end >= 512).collect::<Vec<_>>();
                     ends.retain(|end| bytes[end - 160..end - 156] == *b"CMT\xF1");
                     if ends.is_empty() {
                         continue;

@@ -103,6 +103,23 @@ fn what_is_remembered_beside_is_never_synced() {
 }
 
 #[test]
+fn of_two_files_that_exchange_names_each_has_one_at_any_moment() {
+    let disk = SimDisk::new();
+    disk.overwrite("old", vec![1]);
+    disk.create_directory().unwrap();
+    disk.create("new").unwrap().write_all_at(&[2], 0).unwrap();
+    disk.open("new", Access::Write).unwrap().sync_all().unwrap();
+    disk.sync_directory().unwrap();
+    disk.replace("new", "old").unwrap();
+    let both = |disk: &SimDisk| (disk.content("old").unwrap(), disk.content("new").unwrap());
+    assert_eq!(both(&disk), (vec![2], vec![1]));
+    assert_eq!(outcomes(&disk, both), [(vec![1], vec![2]), (vec![2], vec![1])]);
+    disk.sync_directory().unwrap();
+    assert_eq!(outcomes(&disk, both), [(vec![2], vec![1])]);
+    assert_eq!(disk.replace("none", "old").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
 fn a_failed_sync_is_forgotten_by_everyone_but_the_device() {
     let (disk, file) = disk_with_file("a", SECTOR);
     file.write_all_at(&[1; 2 * SECTOR], 0).unwrap();
@@ -129,6 +146,7 @@ fn the_nth_call_of_a_kind_fails_once_or_from_then_on() {
                     Call::Open => disk.open("a", Access::Read).map(drop),
                     Call::Create => disk.create("new").map(drop),
                     Call::Rename => disk.rename("a", "a"),
+                    Call::Replace => disk.replace("a", "a"),
                     Call::Remove => disk.overwriting_remove(),
                     Call::SyncDirectory => disk.sync_directory(),
                     Call::Lock => disk.lock().map(drop).map_err(|error| match error {

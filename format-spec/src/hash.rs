@@ -26,6 +26,8 @@ pub const CONTEXT_BODY: &str = "chainring 2026-11 v1 body";
 pub const CONTEXT_EVENT: &str = "chainring 2026-11 v1 event";
 /// Context of [`CommitHasher`].
 pub const CONTEXT_COMMIT: &str = "chainring 2026-11 v1 commit";
+/// Context of [`packed_salt`].
+pub const CONTEXT_PACKED: &str = "chainring 2026-11 v1 packed";
 
 /// Bytes of a [`leaf`].
 pub const LEAF_BYTES: usize = 116;
@@ -222,6 +224,16 @@ pub fn heads_root(head: impl Fn(u16) -> (u64, Link)) -> Hash {
             .collect();
     }
     level[0]
+}
+
+/// Salt of the packed form of the segment with this salt and number. Another one, so that no byte of the old file passes in the new one; and always
+/// the same, so that packing a segment again gives the same bytes.
+#[must_use]
+pub fn packed_salt(salt: &[u8; 16], number: u64) -> [u8; 16] {
+    let mut input = [0_u8; 24];
+    input[..16].copy_from_slice(salt);
+    input[16..].copy_from_slice(&number.to_le_bytes());
+    *blake3::derive_key(CONTEXT_PACKED, &input).first_chunk().expect("16 of 32 bytes")
 }
 
 #[cfg(test)]

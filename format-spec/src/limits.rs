@@ -4,6 +4,8 @@
 pub const BLOCK_BYTES_MIN: u32 = 512;
 /// Largest commit alignment; bounds the padding of one commit.
 pub const BLOCK_BYTES_MAX: u32 = 65_536;
+/// Commit alignment in packed segments, where no device is asked: that of frames.
+pub const PACKED_BLOCK_BYTES: u32 = 8;
 /// Commit alignment where the device does not say.
 pub const BLOCK_BYTES_DEFAULT: u32 = 4096;
 /// Torn writes are judged by sectors of this size.

@@ -23,6 +23,7 @@ const EXPLANATION: &[&str] = &[
     "leaf: digest = painted(1, 32), prev_bucket = painted(33, 32), prev_stream = painted(65, 32), and the fields given; link = SHA-256(00 || leaf).",
     "commit_digest: previous_digest = painted(0, 32); link k of the commit = painted(k, 32).",
     "heads_root: log_id = painted(200, 32); the buckets given hold `events` events and have the link painted(link_start, 32); all others are empty. For 'every bucket' bucket b has b + 1 events and the link painted(b, 32).",
+    "packed_salt: salt = painted(100, 16).",
 ];
 
 fn derive(context: &str, parts: &[&[u8]], pad: bool) -> Hash {
@@ -196,6 +197,17 @@ fn heads_roots() -> Vec<Value> {
     given.chain([every]).collect()
 }
 
+fn packed_salts() -> Vec<Value> {
+    [1_u64, 2, 255, 256, 1 << 32, 9_999_999_999]
+        .map(|number| {
+            let salt = painted_array(100);
+            let packed = hash::packed_salt(&salt, number);
+            assert_eq!(packed, derive("chainring 2026-11 v1 packed", &[&salt, &number.to_le_bytes()], false)[..16]);
+            json!({ "number": number, "packed_salt": hex(&packed) })
+        })
+        .to_vec()
+}
+
 #[test]
 fn hashes_are_these_values() {
     let all = json!({
@@ -207,6 +219,7 @@ fn hashes_are_these_values() {
         "link": links(),
         "commit_digest": commit_digests(),
         "heads_root": heads_roots(),
+        "packed_salt": packed_salts(),
     });
     let mut text = serde_json::to_string_pretty(&all).expect("JSON");
     text.push('\n');

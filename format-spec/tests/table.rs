@@ -53,9 +53,10 @@ fn layout_differences(document: &str, found: &mut Vec<String>) {
 }
 
 fn limit_differences(document: &str, found: &mut Vec<String>) {
-    let code: [(&str, u64); 10] = [
+    let code: [(&str, u64); 11] = [
         ("BLOCK_BYTES_MIN", limits::BLOCK_BYTES_MIN.into()),
         ("BLOCK_BYTES_MAX", limits::BLOCK_BYTES_MAX.into()),
+        ("PACKED_BLOCK_BYTES", limits::PACKED_BLOCK_BYTES.into()),
         ("STREAM_NAME_BYTES_MAX", limits::STREAM_NAME_BYTES_MAX as u64),
         ("METADATA_BYTES_MAX", limits::METADATA_BYTES_MAX as u64),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX),
@@ -110,6 +111,8 @@ fn mark_differences(document: &str, found: &mut Vec<String>) {
         format!("0x{:X} = that far or farther", frame::BACK_FAR),
         format!("leaf ({})", hash::LEAF_BYTES),
         format!("length of the origin that follows, 0..={}, UTF-8", limits::ORIGIN_BYTES_MAX),
+        format!("Bit {} `PACKED`", segment::FEATURE_PACKED.trailing_zeros()),
+        format!("512..=65536; {} in a packed segment", limits::PACKED_BLOCK_BYTES),
         format!("the sector ({} bytes, aligned) in which the bad structure begins", limits::SECTOR_BYTES),
     ];
     found.extend(marks.into_iter().filter(|mark| !document.contains(mark)).map(|mark| format!("the document does not say: {mark}")));
@@ -134,6 +137,7 @@ fn context_differences(document: &str, found: &mut Vec<String>) {
         (hash::CONTEXT_BODY, "body_commit"),
         (hash::CONTEXT_EVENT, "digest"),
         (hash::CONTEXT_COMMIT, "commit digest"),
+        (hash::CONTEXT_PACKED, "packed_salt"),
     ];
     let rows: Vec<String> = table_behind(document, "Contexts are ASCII").iter().map(|row| row.join(" for ")).collect();
     compare("contexts", &rows, &code.map(|(context, what)| format!("`{context}` for {what}")), found);
@@ -235,6 +239,8 @@ fn doctored_documents_are_refused() {
         ("| 56 | 8 | first_position |", "| 64 | 8 | first_position |"),
         ("| 72 | 16 | salt |", "| 72 | 8 | salt |"),
         ("| 16 | 8 | features |", "| 16 | 8 | capabilities |"),
+        ("| 208 | 8 | packed_end_offset |", "| 208 | 8 | end_offset |"),
+        ("Bit 0 `PACKED`", "Bit 1 `PACKED`"),
         ("<!-- table:CommitTrailer size=160 -->", "<!-- table:CommitTrailer size=168 -->"),
         ("<!-- table:HeadEntry size=56 -->", ""),
         ("| 80 | 16 | reserved_b | zero |\n", ""),

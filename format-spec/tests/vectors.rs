@@ -63,7 +63,8 @@ fn no_byte_of_a_valid_store_is_free() {
         for (name, bytes) in case.files.iter().filter(|(name, _)| number_of(name).is_some()) {
             let successor = number_of(name).and_then(|number| case.files.get(&file_name(number + 1)));
             let successor = successor.and_then(|file| SegmentHeader::parse(file).ok());
-            let named = successor.map(|next| (next.prev_end_offset.get() + next.prev_footer_bytes.get()) as usize);
+            let packed_end = SegmentHeader::parse(bytes).expect("a valid store").packed_end();
+            let named = successor.map(|next| (packed_end.unwrap_or(next.prev_end_offset.get()) + next.prev_footer_bytes.get()) as usize);
             let mut files = case.files.clone();
             // A stride that meets every residue of every block size in turn.
             for at in (case.name.len() % 7..named.unwrap_or(bytes.len())).step_by(7) {

@@ -31,6 +31,8 @@ fn random_histories_hold() {
         "damaged copy",
         "second reader",
         "salvaged",
+        "packed",
+        "not packed",
         "treason found",
         "treason unseen",
         "answer durable",

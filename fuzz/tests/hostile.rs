@@ -284,6 +284,8 @@ fn huge_lengths_in_every_length_field_are_found_and_cost_nothing() {
         (Kind::Header, offset_of!(SegmentHeader, segment_bytes), 8),
         (Kind::Header, offset_of!(SegmentHeader, prev_end_offset), 8),
         (Kind::Header, offset_of!(SegmentHeader, prev_footer_bytes), 8),
+        (Kind::Header, offset_of!(SegmentHeader, packed_end_offset), 8),
+        (Kind::Header, offset_of!(SegmentHeader, unpacked_end_offset), 8),
         (Kind::Frame, offset_of!(FrameHeader, frame_bytes), 4),
         (Kind::Frame, offset_of!(FrameHeader, metadata_bytes), 4),
         (Kind::Frame, offset_of!(FrameHeader, body_bytes), 4),
@@ -295,10 +297,11 @@ fn huge_lengths_in_every_length_field_are_found_and_cost_nothing() {
         (Kind::Footer, offset_of!(FooterHeader, head_count), 4),
         (Kind::Footer, offset_of!(FooterHeader, offset_count), 4),
     ];
-    for number in [1, 2] {
+    let packed = of_directory(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors/valid/packed-mixed/store"));
+    for (store, number) in [(two_segments(), 1), (two_segments(), 2), (packed, 1)] {
         for (kind, offset, bytes) in fields {
             for huge in [u64::MAX, u64::MAX >> 1 & !7, 0x7FFF_FFF8, 0xFFFF_FFF8] {
-                let mut archive = two_segments();
+                let mut archive = store.clone();
                 let file = archive.files.get_mut(&number).expect("two segments");
                 let Some(structure) = structures(file).into_iter().rfind(|structure| structure.kind == kind) else { continue };
                 file[structure.offset + offset..][..bytes].copy_from_slice(&huge.to_le_bytes()[..bytes]);

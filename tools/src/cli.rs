@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Show what the log is made of
     Info,
+    /// Write padded segments anew without their padding
+    Pack,
     /// Check every checksum, link and digest
     Verify(Verify),
     /// Explain in words whether the log is sound, and what to do if it is not

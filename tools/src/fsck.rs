@@ -177,7 +177,7 @@ fn quoted(path: &str) -> String {
     if path.chars().all(is_plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
-/// Segments that were being made when a writer died. They never were part of the store.
+/// Segments that were being made or packed when a writer died. They are no part of the store.
 fn leftovers(path: &Path) -> Vec<String> {
     let names = fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".tmp")).collect();
@@ -212,7 +212,7 @@ fn advice(path: &Path, findings: &Findings) -> Vec<String> {
         }
     }
     if !findings.leftovers.is_empty() && findings.state.is_sound() {
-        advice.push("the leftovers never were part of the log; the next writer removes them".into());
+        advice.push("the leftovers are no part of the log; the next writer removes them".into());
     }
     advice
 }

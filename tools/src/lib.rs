@@ -1,6 +1,6 @@
 //! `chainring`: the command line of Chainring.
 //!
-//! Every command but `init`, `import` and `demo`, which brings its own log, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
+//! Every command but `init`, `import`, `pack` and `demo`, which brings its own log, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
 mod cli;
@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod import;
 mod init;
 mod output;
+mod pack;
 mod rawjson;
 mod salvage;
 mod show;
@@ -54,6 +55,7 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Cat(args) => show::cat(log, args, out),
         Command::Tail(args) => show::tail(log, args, out),
         Command::Info => show::info(log, out),
+        Command::Pack => pack::run(log, out),
         Command::Verify(args) => verify::run(log, args, out),
         Command::Fsck => fsck::run(log, out),
         Command::Salvage(args) => salvage::run(log, args, out),

@@ -121,6 +121,7 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
     if out.json {
         let object = json!({
             "segments": stats.segments,
+            "packed_segments": stats.packed_segments,
             "events": stats.events,
             "streams": stats.streams,
             "bytes": stats.bytes,
@@ -137,10 +138,14 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
         });
         writeln!(out, "{object}")?;
     } else {
+        let segments = match stats.packed_segments {
+            0 => grouped(stats.segments),
+            packed => format!("{}, {} of them packed", grouped(stats.segments), grouped(packed)),
+        };
         let mut rows = vec![
             ("events", grouped(stats.events)),
             ("streams", grouped(stats.streams)),
-            ("segments", grouped(stats.segments)),
+            ("segments", segments),
             ("bytes", format!("{} ({bytes_per_event:.1} an event)", sized(stats.bytes))),
             ("epoch", stats.epoch.to_string()),
             ("format", stats.format_version.to_string()),

@@ -61,6 +61,48 @@ fn typed_wrongly_is_2() {
 }
 
 #[test]
+fn padded_segments_are_packed_and_told() {
+    let place = Place::new("pack");
+    let fill = |log: &Path| {
+        let log = chainring::Options::new().segment_bytes(64 << 10).open(log).unwrap();
+        while log.stats().segments < 4 {
+            log.append(chainring::Event::new("s", "E").body("{}")).unwrap();
+        }
+        log.close().unwrap();
+    };
+    fill(&place.log());
+    let before = run(&place.log(), &["export"]).out;
+    assert_eq!(run(&place.log(), &["info", "--json"]).json()["packed_segments"], 0);
+
+    let told = run(&place.log(), &["pack", "--json"]);
+    let (code, told) = (told.code, told.json());
+    assert_eq!(
+        (code, &told["ok"], &told["packed"], &told["segments"], &told["packed_segments"]),
+        (0, &json!(true), &json!(3), &json!(4), &json!(3))
+    );
+    assert!(told["bytes_after"].as_u64().unwrap() * 4 < told["bytes_before"].as_u64().unwrap(), "{told}");
+    assert_eq!(run(&place.log(), &["export"]).out, before);
+    let info = run(&place.log(), &["info"]);
+    assert!(info.out.contains("4, 3 of them packed"), "{}", info.out);
+    for verify in [&["verify"][..], &["verify", "--reader"], &["fsck"]] {
+        assert_eq!(run(&place.log(), verify).code, 0, "{verify:?}");
+    }
+    let again = run(&place.log(), &["pack"]);
+    assert!(again.code == 0 && again.out.starts_with("packed nothing"), "{}", again.out);
+
+    // A footer that does not hold stands in nobody's way, but it is not made anew.
+    let damaged = place.join("damaged");
+    fill(&damaged);
+    let mut bytes = fs::read(damaged.join("0000000002.seg")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(damaged.join("0000000002.seg"), &bytes).unwrap();
+    let told = run(&damaged, &["pack", "--json"]);
+    assert_eq!((told.code, &told.json()["packed"], &told.json()["failed"][0]["segment"]), (1, &json!(2), &json!("0000000002.seg")));
+    assert!(fs::read(damaged.join("0000000002.seg")).unwrap() == bytes);
+    assert_eq!(run(&place.join("none"), &["pack"]).code, 3);
+}
+
+#[test]
 fn the_log_may_be_named_by_the_environment() {
     let place = filled("environment");
     let info = Command::new(env!("CARGO_BIN_EXE_chainring")).env("CHAINRING_LOG", place.log()).args(["--json", "info"]).output().unwrap();

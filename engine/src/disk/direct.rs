@@ -95,6 +95,10 @@ impl Disk for DirectDisk {
         self.portable.rename(from, to)
     }
 
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.portable.replace(from, to)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.portable.remove(name)
     }

@@ -96,6 +96,18 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Gives a file the name of another one. Where the file system can, the two exchange names, so that the old file has one at every moment, and goes when
+    /// it is removed; else it goes at once. Durable only after [`Disk::sync_directory`].
+    ///
+    /// A file system without a journal can lose the name of a file that was just renamed over another one: what reaches the device first may be that the
+    /// old file is gone.
+    ///
+    /// # Errors
+    /// Any error of the file system; then nothing is known about the two names.
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename(from, to)
+    }
+
     /// Removes a file.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, major, minor, statfs};
+use rustix::fs::{Advice, CWD, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, major, minor, renameat_with, statfs};
 use rustix::io::Errno;
 
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
@@ -95,6 +95,14 @@ impl Disk for PortableDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.directory.join(from), self.directory.join(to));
+        match renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(from, to),
+            result => Ok(result?),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -244,7 +252,8 @@ impl DiskFile for PortableFile {
     }
 
     fn region(&self, bytes: usize) -> io::Result<Region> {
-        if bytes as u64 > self.bytes()? {
+        let metadata = self.file.metadata()?;
+        if bytes as u64 > metadata.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // SAFETY: `Mmap` asks that the file is not changed or cut while it is mapped. Callers map only sealed segments: this engine never
@@ -252,7 +261,7 @@ impl DiskFile for PortableFile {
         // Bytes that another program changes are caught by checksums where they are read; cutting the file is caught by the probe in `Region`,
         // but for the moment between probe and use, which is documented.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes).map(&self.file)? };
-        Ok(Region::mapped(map, self.path.clone()))
+        Ok(Region::mapped(map, self.path.clone(), &metadata))
     }
 
     fn drop_cache(&self) -> io::Result<()> {

@@ -7,10 +7,10 @@
 //! Absent on purpose: checksums, retries.
 
 use std::fmt::Debug;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,9 +62,9 @@ impl Region {
     }
 
     /// A mapping of the file at `path`, from its first byte.
-    pub(super) fn mapped(map: Mmap, path: PathBuf) -> Region {
+    pub(super) fn mapped(map: Mmap, path: PathBuf, file: &Metadata) -> Region {
         let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(0)).collect();
-        Region { source: Source::Mapped(Mapped { map, path, probed }) }
+        Region { source: Source::Mapped(Mapped { map, path, identity: identity(file), probed }) }
     }
 
     /// Length in bytes.
@@ -102,6 +102,8 @@ struct Mapped {
     map: Mmap,
     /// Not the file itself: a store can have more segments than a process may have files open.
     path: PathBuf,
+    /// The name may lead to another file later: packing renames over it. This one exists as long as it is mapped.
+    identity: (u64, u64),
     /// When each part was last probed, in milliseconds of a clock that never steps; 0 = never. Relaxed: it only saves calls.
     probed: Box<[AtomicU64]>,
 }
@@ -135,18 +137,27 @@ impl Mapped {
         let (start, count) = (range.start, range.len());
         let populate = || self.map.advise_range(Advice::PopulateRead, start, count);
         let Err(refused) = populate() else { return Ok(()) };
-        read_through(&self.path, start as u64, count)?;
-        // The kernel is older than this advice (5.14): reading has brought the pages in.
-        if refused.raw_os_error() == Some(Errno::INVAL.raw_os_error()) {
+        let is_old_kernel = refused.raw_os_error() == Some(Errno::INVAL.raw_os_error());
+        let is_read = read_through(&self.path, self.identity, start as u64, count)?;
+        // The kernel is older than this advice (5.14): reading has brought the pages in. Of a file without a name nobody can tell.
+        if is_old_kernel {
             return Ok(());
         }
-        populate().map_err(|error| (start as u64, error))
+        if is_read { populate().map_err(|error| (start as u64, error)) } else { Err((start as u64, refused)) }
     }
 }
 
-/// Reads bytes only to see whether that can be done; where not, says at which byte and why.
-fn read_through(path: &Path, start: u64, count: usize) -> Result<(), (u64, io::Error)> {
+/// What tells a file from every other one that exists.
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// Reads bytes only to see whether that can be done; where not, says at which byte and why. `false`: the path leads to another file by now.
+fn read_through(path: &Path, file_identity: (u64, u64), start: u64, count: usize) -> Result<bool, (u64, io::Error)> {
     let file = File::open(path).map_err(|error| (start, error))?;
+    if identity(&file.metadata().map_err(|error| (start, error))?) != file_identity {
+        return Ok(false);
+    }
     let mut bytes = vec![0; count];
     let mut done = 0;
     while done < count {
@@ -158,7 +169,7 @@ fn read_through(path: &Path, start: u64, count: usize) -> Result<(), (u64, io::E
             Err(error) => return Err((at, error)),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Milliseconds since some start, at least 1 s; as coarse as the system's timer, and as cheap as a load.
@@ -193,6 +204,20 @@ mod tests {
         assert_eq!(region.read(0, u64::MAX).unwrap().len(), 200_000);
         assert_eq!(region.read(199_999, 10).unwrap(), [199_999_usize as u8]);
         assert!(region.read(200_000, 1).unwrap().is_empty() && region.read(u64::MAX, 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_renamed_over_goes_on_being_read_and_is_not_taken_for_the_other_one() {
+        let (directory, region, file) = region(200_000);
+        let path = directory.path().join("f");
+        let old = identity(&file.metadata().unwrap());
+        assert!(read_through(&path, old, 100_000, 1000).unwrap());
+        std::fs::write(directory.path().join("g"), [1; 1000]).unwrap();
+        std::fs::rename(directory.path().join("g"), &path).unwrap();
+        let bytes = region.read(100_000, 1000).unwrap();
+        assert!((100_000_usize..).zip(bytes).all(|(at, byte)| *byte == at as u8));
+        // Asked of the name, the other file would only say that it is shorter.
+        assert!(!read_through(&path, old, 100_000, 1000).unwrap());
     }
 
     #[test]

@@ -21,10 +21,12 @@ use request::Draws;
 
 mod keeper;
 mod options;
+mod pack;
 mod pending;
 mod request;
 
 pub use options::Options;
+pub use pack::{PackFailure, PackReport};
 pub use pending::Pending;
 pub use request::{Event, Request};
 
@@ -68,6 +70,8 @@ pub struct OpenReport {
 pub struct Stats {
     /// Segment files.
     pub segments: u64,
+    /// How many of them are packed: written anew without padding.
+    pub packed_segments: u64,
     /// Durable events.
     pub events: u64,
     /// Durable records: events and the engine's own.
@@ -152,6 +156,7 @@ impl Store {
         let records = self.shared.watermark();
         Stats {
             segments: catalog.len() as u64,
+            packed_segments: (0..catalog.len()).filter(|&index| catalog.segment(index).is_packed()).count() as u64,
             // The genesis record is the only one of the engine's own so far.
             events: records - 1,
             records,
@@ -401,11 +406,16 @@ fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
     *blake3::keyed_hash(drawn, &input).as_bytes()
 }
 
-/// Removes segments that were under construction when a writer died; they were never part of the store.
+/// Removes what a writer that died has left: a segment under construction, or that it was packing, before or after. None of it is part of the store.
 fn remove_leftovers(environment: &Environment) -> Result<(), OpenError> {
     let disk = &*environment.disk;
     let names = disk.list().map_err(OpenError::io("listing the store"))?;
-    for name in names.iter().filter(|name| name.ends_with(".seg.tmp")) {
+    let leftovers: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg.tmp")).collect();
+    if !leftovers.is_empty() {
+        // One of them may be what the device still knows under a segment's name.
+        disk.sync_directory().map_err(OpenError::io("syncing the names of the segments"))?;
+    }
+    for name in leftovers {
         disk.remove(name).map_err(OpenError::io(format!("removing {name}")))?;
     }
     Ok(())

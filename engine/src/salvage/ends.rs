@@ -62,7 +62,7 @@ pub(super) fn judge_end(unnamed: &Unnamed<'_>, cells: &[Cell], books: &Books) ->
         Successor::Lost { epoch } => epoch.is_some() && *epoch == trailers.last().map(|(_, trailer)| trailer.epoch.get()),
         Successor::Header(_) => false,
     };
-    let start = (!unnamed.is_stand_in).then(|| (u64::from(header.block_bytes.get()), header.first_position.get()));
+    let start = (!unnamed.is_stand_in).then(|| (header.start(), header.first_position.get()));
     let ends = broken_ends(start, trailers, cells);
     let before = unnamed.watermark.max(header.first_position.get());
     let watermark = trailers.iter().map(|(_, trailer)| trailer.watermark.get()).fold(before, u64::max);

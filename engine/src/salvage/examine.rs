@@ -13,14 +13,14 @@ use chainring_format::frame::{FrameHeader, FrameView, genesis_origin};
 use chainring_format::hash::{CommitHasher, Hash};
 use chainring_format::limits::{BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
-use chainring_format::{EventId, Link, Position, StreamId, Version};
+use chainring_format::{EventId, Link, Mark, Position, StreamId, Version};
 use zerocopy::FromBytes;
 
 use super::SalvageOptions;
 use super::batch::OpenBatch;
 use super::books::{Books, Verdict};
 use super::ends::{End, Successor, Unnamed, judge_end, stand_in};
-use super::files::{Entry, Listing, list};
+use super::files::{Entry, Listing, header_of, list};
 use super::manifest::{BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Reason};
 use super::place::{Anchor, Positions};
 use super::ranges::Ranges;
@@ -70,7 +70,7 @@ pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOption
         positions: Positions::default(),
         plans: Vec::new(),
         watermark: 0,
-        block_bytes: headers.first().map(|header| header.block_bytes.get().into()),
+        block_bytes: headers.iter().find(|header| !header.is_packed()).map(|header| header.block_bytes.get().into()),
         batch: OpenBatch::default(),
         first_recorded_at_ns: None,
         content: Content::default(),
@@ -91,7 +91,7 @@ pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOption
             Some(Ok(header)) => Successor::Header(header),
             Some(Err(_)) => Successor::Lost { epoch: next.and_then(|next| examiner.first_epoch(next)) },
         };
-        examiner.segment(entry, &successor, options);
+        examiner.segment(number, entry, &successor, options);
     }
     Ok(examiner.finish(headers.first().map(|header| header.segment_bytes.get()), options))
 }
@@ -104,7 +104,7 @@ struct Examiner<'a> {
     plans: Vec<Plan>,
     /// Highest watermark found so far.
     watermark: u64,
-    /// Block size of the segments whose headers are gone: that of the first one that has it.
+    /// Block size of the segments whose headers are gone: that of the first one that has it and is not packed.
     block_bytes: Option<u64>,
     batch: OpenBatch,
     first_recorded_at_ns: Option<u64>,
@@ -129,25 +129,25 @@ impl Examiner<'_> {
         self.content = content;
         let bytes = &self.content.bytes;
         let seed = Seed::new(&outcome.ok().and_then(|_| super::seed::find_salt(bytes))?);
-        let ends = (1..=bytes.len() / SECTOR_BYTES).map(|sector| sector * SECTOR_BYTES);
-        let mut trailers = ends.filter_map(|end| {
-            let at = end - TRAILER_BYTES;
-            CommitTrailer::parse(&bytes[at..end], seed, at as u64).ok()
-        });
+        // It may be packed: then its trailers end anywhere.
+        let places = (0..bytes.len()).step_by(8).filter(|at| Mark::of(&bytes[*at..]) == Mark::Trailer);
+        let mut trailers = places.filter_map(|at| CommitTrailer::parse(&bytes[at..], seed, at as u64).ok());
         trailers.next().map(|trailer| trailer.epoch.get())
     }
 
-    fn segment(&mut self, entry: &Entry, behind: &Successor<'_>, options: &SalvageOptions<'_>) {
+    fn segment(&mut self, number: u64, entry: &Entry, behind: &Successor<'_>, options: &SalvageOptions<'_>) {
         let header = entry.header.ok();
         let segment_bytes = header.map_or(SEGMENT_BYTES_MAX, |header| header.segment_bytes.get());
-        let start = header.map_or(0, |header| header.block_bytes.get().into());
         // A successor that names an end before the commits begin is not believed.
         let successor = if let Successor::Header(successor) = behind { Some(*successor) } else { None };
-        let successor =
-            successor.filter(|successor| (start.max(BLOCK_BYTES_MIN.into())..=segment_bytes).contains(&successor.prev_end_offset.get()));
-        let named_end = successor.map(|successor| successor.prev_end_offset.get());
+        let start_min = header.map_or(0, |header| header.start()).max(BLOCK_BYTES_MIN.into());
+        let successor = successor.filter(|successor| (start_min..=segment_bytes).contains(&successor.prev_end_offset.get()));
         let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
-        let limit = named_end.map_or(reserved_bytes(segment_bytes), |end| end.saturating_add(named_footer));
+        // It may be packed by the time it is read, and shorter then. A packed one knows better than a successor that says less.
+        let stated_end = header.and_then(|header| header.packed_end()).unwrap_or(0);
+        let limit = successor.map_or(reserved_bytes(segment_bytes), |successor| {
+            successor.prev_end_offset.get().max(stated_end).saturating_add(named_footer)
+        });
         let mut content = std::mem::take(&mut self.content);
         self.manifest.totals.segments += 1;
         if let Err(error) = content.open(self.disk, &entry.name, limit) {
@@ -156,6 +156,9 @@ impl Examiner<'_> {
             return;
         }
         let bytes = &content.bytes;
+        // A writer may have packed it since it was listed.
+        let header = header.map(|listed| header_of(bytes).ok().filter(|header| header.number == listed.number).unwrap_or(listed));
+        let start = header.map_or(0, |header| header.start());
         self.manifest.totals.bytes += bytes.len() as u64;
         self.done += entry.file_bytes;
         if let Some(progress) = options.progress {
@@ -174,13 +177,35 @@ impl Examiner<'_> {
             return;
         };
         let seed = Seed::new(&salt);
-        let block_bytes = header.map(|_| start);
-        let mut found = scan(bytes, seed, block_bytes, start..named_end.unwrap_or(limit));
+        let block_bytes = header.map(|header| header.block_bytes.get().into());
+        let successor_end = successor.map(|successor| successor.prev_end_offset.get());
+        let scan_end = header.and_then(|header| header.packed_end()).or(successor_end).unwrap_or(limit);
+        let mut found = scan(bytes, seed, block_bytes, start..scan_end);
+        let mut trailers = trailers(bytes, seed, &found.cells);
+        let packed_end = match header {
+            Some(header) => header.packed_end(),
+            None if looks_packed(&found.cells, &trailers) => {
+                // Packing leaves nothing behind the footer.
+                let end = (bytes.len() as u64).saturating_sub(named_footer);
+                Some(found.footer.map_or(end, |(offset, _)| offset))
+            }
+            None => None,
+        };
+        let named_end = packed_end.or(successor_end);
+        if let Some(end) = named_end.filter(|end| *end != scan_end) {
+            // It was looked for where the segment ended before it was packed.
+            found = scan(bytes, seed, block_bytes, start..end);
+            trailers.retain(|(offset, _)| *offset < end);
+        }
+        let named_footer = if packed_end.is_some() && successor.is_none() {
+            (bytes.len() as u64).saturating_sub(packed_end.unwrap_or_default())
+        } else {
+            named_footer
+        };
         let mut plan =
             Plan { name: entry.name.clone(), salt, block_bytes, start, end: named_end.unwrap_or(limit), skip: Vec::new(), copied: 0 };
-        let mut trailers = trailers(bytes, seed, &found.cells);
-        if let Some(successor) = successor {
-            self.named_end(successor, &plan, &mut found);
+        if let Some(end) = named_end {
+            self.named_end(end, successor, &plan, &mut found);
         } else if found.footer.is_none() {
             let unnamed = Unnamed {
                 header: header.unwrap_or_else(|| stand_in(salt, self.block_bytes, &trailers)),
@@ -199,8 +224,8 @@ impl Examiner<'_> {
         self.damaged_places(entry, &content, &found.cells);
 
         let anchors = anchors(header.as_ref(), start, &trailers, &mut found.cells, {
-            let by_successor =
-                successor.map(|successor| Anchor { offset: successor.prev_end_offset.get(), position: successor.first_position.get() });
+            let by_successor = named_end.zip(successor);
+            let by_successor = by_successor.map(|(offset, successor)| Anchor { offset, position: successor.first_position.get() });
             by_successor.or(footer.map(|(offset, footer)| Anchor { offset, position: footer.next_position.get() }))
         });
         self.positions.assign(&mut found.cells, &anchors);
@@ -213,6 +238,9 @@ impl Examiner<'_> {
         plan.skip.sort_unstable();
         self.plans.push(plan);
         self.content = content;
+        if packed_end.is_some() && matches!(behind, Successor::None) {
+            self.missing_segments(number.saturating_add(1), number.saturating_add(1));
+        }
     }
 
     fn damage(&mut self, damage: Damage) {
@@ -227,10 +255,9 @@ impl Examiner<'_> {
         self.close_batch();
     }
 
-    /// The successor's header says where this segment ends: every byte up to there is of it, and none behind.
-    fn named_end(&mut self, successor: &SegmentHeader, plan: &Plan, found: &mut Scan) {
-        let end = successor.prev_end_offset.get();
-        if successor.prev_cut_bytes.get() > 0 {
+    /// It is known where this segment ends: every byte up to there is of it, and none behind.
+    fn named_end(&mut self, end: u64, successor: Option<&SegmentHeader>, plan: &Plan, found: &mut Scan) {
+        if let Some(successor) = successor.filter(|successor| successor.prev_cut_bytes.get() > 0) {
             let cut = Cut {
                 segment: plan.name.clone(),
                 offset: end.saturating_add(successor.prev_footer_bytes.get()),
@@ -508,6 +535,16 @@ struct OpenCommit {
     start: u64,
     is_sound: bool,
     links: Vec<Link>,
+}
+
+/// Whether a segment that lost its header was packed: something stands where others have their header's block, or ends where no block does.
+fn looks_packed(cells: &[Cell], trailers: &[(u64, CommitTrailer)]) -> bool {
+    let block = u64::from(BLOCK_BYTES_MIN);
+    let starts_early = cells.iter().any(|cell| cell.what != What::Gap && cell.offset < block);
+    let is_off_block = |(offset, trailer): &(u64, CommitTrailer)| {
+        !(offset + TRAILER_BYTES as u64).is_multiple_of(block) || !trailer.commit_bytes.get().is_multiple_of(block)
+    };
+    starts_early || trailers.iter().any(is_off_block)
 }
 
 /// The name in a frame of which the body does not hold.

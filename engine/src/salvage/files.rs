@@ -56,12 +56,15 @@ fn enter(disk: &dyn Disk, name: String) -> Entry {
     let Ok(file_bytes) = content.open(disk, &name, BLOCK_BYTES_MAX.into()) else {
         return Entry { name, file_bytes: 0, header: Err(unread), is_filled: true };
     };
-    let mut block = std::mem::take(&mut content.bytes);
-    let is_filled = SegmentHeader::parse(&block).is_ok();
-    // The header has a checksum of its own; what is wrong with the zeros behind it does not touch it.
+    let is_filled = SegmentHeader::parse(&content.bytes).is_ok();
+    Entry { name, file_bytes, header: header_of(&content.bytes), is_filled }
+}
+
+/// The header at the beginning of a file. It has a checksum of its own; what is wrong with the zeros behind it does not touch it.
+pub(super) fn header_of(bytes: &[u8]) -> Result<SegmentHeader, Violation> {
+    let mut block = bytes[..bytes.len().min(HEADER_BYTES)].to_vec();
     block.resize(BLOCK_BYTES_MAX as usize, 0);
-    block[HEADER_BYTES..].fill(0);
-    Entry { name, file_bytes, header: SegmentHeader::parse(&block), is_filled }
+    SegmentHeader::parse(&block)
 }
 
 /// The log that most headers speak of; where they are even, the one named first.

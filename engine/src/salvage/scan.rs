@@ -10,7 +10,8 @@ use chainring_format::checksum::{Seed, crc};
 use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterHeader};
 use chainring_format::frame::{FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, FrameView, KIND_EVENT, KIND_GENESIS};
-use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+use chainring_format::limits::{BLOCK_BYTES_MAX, PACKED_BLOCK_BYTES};
+use chainring_format::segment::HEADER_BYTES;
 use chainring_format::{Mark, align};
 use zerocopy::FromBytes;
 
@@ -95,14 +96,14 @@ pub(super) fn stated_frame(bytes: &[u8]) -> Option<(&FrameHeader, usize)> {
 /// Scans `range` of a file. `block_bytes` is `None` where the header that knew it is gone; then everything up to the first structure is one gap.
 pub(super) fn scan(bytes: &[u8], seed: Seed, block_bytes: Option<u64>, range: Range<u64>) -> Scan {
     let end = range.end.min(bytes.len() as u64);
-    let grid = block_bytes.unwrap_or(BLOCK_BYTES_MIN.into());
+    let grid = block_bytes.unwrap_or(PACKED_BLOCK_BYTES.into());
     let effort = Effort::for_bytes(end.saturating_sub(range.start));
     let mut scanner = Scanner { bytes: &bytes[..end as usize], seed, grid, is_sure: block_bytes.is_some(), effort };
     let mut found = Scan::default();
     let mut at = range.start;
     let mut gap = None;
     if block_bytes.is_none() {
-        (gap, at) = (Some(range.start), range.start.max(grid));
+        (gap, at) = (Some(range.start), range.start.max(HEADER_BYTES as u64));
     }
     let close = |gap: &mut Option<u64>, cells: &mut Vec<Cell>, at| cells.extend(gap.take().map(|start| Cell::gap(start, at)));
     while at < end {

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use chainring_format::checksum::{Seed, crc};
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES, TRAILER_MAGIC};
 use chainring_format::frame::{FLAG_SALTED, slot_bytes};
-use chainring_format::limits::BLOCK_BYTES_MIN;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::scan::{Effort, stated_frame};
@@ -22,24 +21,22 @@ const VOTES_ENOUGH: u32 = 64;
 pub(super) fn find_salt(bytes: &[u8]) -> Option<[u8; 16]> {
     let plain = Seed::new(&[0; 16]);
     let mut votes: HashMap<u32, u32> = HashMap::new();
-    let block = BLOCK_BYTES_MIN as usize;
-    for end in (block..=bytes.len()).step_by(block) {
-        let at = end - TRAILER_BYTES;
-        if let Some(mask) = trailer_mask(&bytes[at..end]) {
-            *votes.entry(mask ^ plain.mask(at as u64)).or_default() += 1;
-        }
-    }
     let mut effort = Effort::for_bytes(bytes.len() as u64);
     let (mut at, mut frames) = (0, 0);
+    // What lies in a frame that holds has no vote: a body may be anything, a copy of another store as well.
     while at < bytes.len() && frames < VOTES_ENOUGH {
-        match frame_mask(&bytes[at..], &mut effort) {
-            Some((mask, frame_bytes)) => {
-                *votes.entry(mask ^ plain.mask(at as u64)).or_default() += 2;
-                frames += 1;
-                at += frame_bytes;
+        let left = &bytes[at..];
+        let (mask, vote, passed) = match (frame_mask(left, &mut effort), trailer_mask(left)) {
+            (Some((mask, frame_bytes)), _) => (mask, 2, frame_bytes),
+            (None, Some(mask)) => (mask, 1, TRAILER_BYTES),
+            (None, None) => {
+                at += 8;
+                continue;
             }
-            None => at += 8,
-        }
+        };
+        *votes.entry(mask ^ plain.mask(at as u64)).or_default() += vote;
+        frames += u32::from(vote == 2);
+        at += passed;
     }
     // Two trailers, or one frame: less is no proof.
     let (share, _) = votes.into_iter().filter(|(_, votes)| *votes >= 2).max_by_key(|(share, votes)| (*votes, Reverse(*share)))?;

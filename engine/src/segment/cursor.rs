@@ -39,7 +39,7 @@ pub(crate) struct Placed<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Commit<'a> {
     pub trailer: CommitTrailer,
-    /// Offset of the block that its trailer is in.
+    /// Offset of the block in which its trailer begins.
     pub trailer_block: u64,
     /// Offset behind the commit.
     pub end: u64,
@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Cursor<'a> {
         let block_bytes = u64::from(header.block_bytes.get());
         let limit = header.segment_bytes.get().min(bytes.len() as u64);
-        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: block_bytes, broken: Vec::new() }
+        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: header.start(), broken: Vec::new() }
     }
 
     /// Continues at an offset where a commit begins.
@@ -98,7 +98,8 @@ impl<'a> Cursor<'a> {
         match self.read_commit(&mut frames) {
             Ok((trailer, end)) => {
                 self.at = end;
-                Ok(Commit { trailer, trailer_block: end - self.block_bytes, end, frames })
+                let trailer_block = (end - TRAILER_BYTES as u64) / self.block_bytes * self.block_bytes;
+                Ok(Commit { trailer, trailer_block, end, frames })
             }
             Err((place, violation)) => {
                 let frames_before = frames.len() as u64;

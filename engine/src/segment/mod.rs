@@ -6,6 +6,7 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::FrameView;
+use chainring_format::limits::PACKED_BLOCK_BYTES;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
@@ -17,6 +18,7 @@ mod buffer;
 pub(crate) mod cursor;
 mod ground;
 mod image;
+mod pack;
 mod place;
 mod prepare;
 mod tail;
@@ -25,6 +27,7 @@ pub(crate) use buffer::{FileBuffer, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use ground::{Ground, Zeros};
 pub(crate) use image::{Image, ImageWriter};
+pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
 pub(crate) use tail::{Tail, judge};
@@ -73,17 +76,27 @@ impl Segment {
         }
     }
 
+    /// Whether it holds no padding (FORMAT.md section 3.3).
+    pub(crate) fn is_packed(&self) -> bool {
+        self.block_bytes == u64::from(PACKED_BLOCK_BYTES)
+    }
+
     pub(crate) fn name(&self) -> String {
         file_name(self.number)
     }
 
     /// Bytes of header, commits and footer.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let commits_end = match &self.source {
+        self.commits_end() + self.footer_bytes
+    }
+
+    /// Offset behind the last byte that was placed; in a sealed segment, its end.
+    fn commits_end(&self) -> u64 {
+        let bytes = match &self.source {
             Source::Sealed(region) => region.bytes(),
             Source::Live(image) => image.placed().len(),
         };
-        commits_end as u64 + self.footer_bytes
+        bytes as u64
     }
 
     /// The bytes from `offset` on: at least `count`, fewer where the segment, or what was placed of the live one, ends.
@@ -193,6 +206,13 @@ impl Catalog {
         let last = self.segments.last_mut().expect("a store has a segment");
         debug_assert_eq!(last.number, segment.number);
         *last = segment;
+    }
+
+    /// Puts a segment in the place of the one with its number: the same commits, read from elsewhere.
+    pub(crate) fn replace(&mut self, segment: Arc<Segment>) {
+        if let Ok(index) = self.segments.binary_search_by_key(&segment.number, |segment| segment.number) {
+            self.segments[index] = segment;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

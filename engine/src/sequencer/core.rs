@@ -23,7 +23,7 @@ use super::remember::{Mark, Remembered};
 use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
 use super::{Reply, Shared, Submission, UNSYNCED_NS_MAX};
 use crate::condition::Durability;
-use crate::disk::{DirectoryLock, Disk, DiskFile, Environment};
+use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment};
 use crate::error::{AppendError, Poison};
 use crate::ring::{Drain, Drained};
 use crate::segment::{Ground, Image, ImageWriter, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
@@ -475,13 +475,15 @@ impl Core {
         let writer = begin().map_err(|error| RotateError::Fatal("beginning a segment", error))?;
 
         let old = std::mem::replace(&mut self.writer, writer);
-        let mut catalog = (*shared.catalog()).clone();
-        // Without a mapping the image goes on serving: more memory, the same bytes.
-        if let Ok(region) = old.file().region(end as usize) {
-            catalog.replace_last(Arc::new(Segment::sealed(old.header(), region, footer.len() as u64, old.segment().offsets())));
-        }
-        catalog.push(Arc::clone(self.writer.segment()));
-        *write(&shared.catalog) = Arc::new(catalog);
+        // Without a mapping the image goes on serving: more memory, the same bytes. Opened by its name, which a mapping asks when it cannot be read;
+        // the file was created under another one.
+        let region = disk.open(&old.segment().name(), Access::Read).and_then(|file| file.region(end as usize)).ok();
+        shared.change_catalog(|catalog| {
+            if let Some(region) = region {
+                catalog.replace_last(Arc::new(Segment::sealed(old.header(), region, footer.len() as u64, old.segment().offsets())));
+            }
+            catalog.push(Arc::clone(self.writer.segment()));
+        });
         self.leave_mark(shared);
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::error::{AppendError, Poison};
 use crate::ring::{Full, RingSizes, Rings, Slot};
 use crate::segment::Catalog;
 use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
 
 mod begin;
 mod chores;
@@ -23,6 +23,7 @@ mod core;
 mod decide;
 mod flights;
 mod heads;
+mod pack;
 mod pipeline;
 mod recover;
 mod remember;
@@ -33,7 +34,8 @@ use self::core::{Core, Intake};
 pub(crate) use begin::{begin, create};
 pub(crate) use chores::Chores;
 pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
-pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers};
+pub(crate) use pack::{Looked, Packer};
+pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers, segments_behind_packed};
 pub(crate) use remember::Mark;
 pub use remember::Remembered;
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
@@ -60,18 +62,24 @@ const UNSYNCED_NS_MAX: u64 = 1_000_000_000;
 /// What readers and the sequencer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Replaced whole by the sequencer when a segment begins or is sealed.
+    /// Replaced whole by the sequencer when a segment begins or is sealed, and when one was packed.
     catalog: RwLock<Arc<Catalog>>,
     /// Moved by the sequencer, read by everybody.
     pub directory: RwLock<Directory>,
     /// Position after the last one known durable; nothing at or above it is ever acknowledged or visible. Stored with Release by the leader after a
     /// sync; the Acquire is in [`Shared::watermark`].
     watermark: AtomicU64,
+    packer: Packer,
 }
 
 impl Shared {
     pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64) -> Shared {
-        Shared { catalog: RwLock::new(Arc::new(catalog)), directory: RwLock::new(directory), watermark: AtomicU64::new(watermark) }
+        Shared {
+            catalog: RwLock::new(Arc::new(catalog)),
+            directory: RwLock::new(directory),
+            watermark: AtomicU64::new(watermark),
+            packer: Packer::default(),
+        }
     }
 
     pub(crate) fn watermark(&self) -> u64 {
@@ -80,6 +88,14 @@ impl Shared {
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&read(&self.catalog))
+    }
+
+    /// Puts a changed catalog in the place of the present one. Views go on with the one they have.
+    fn change_catalog(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut place = write(&self.catalog);
+        let mut catalog = (**place).clone();
+        change(&mut catalog);
+        *place = Arc::new(catalog);
     }
 }
 
@@ -370,6 +386,7 @@ impl Sequencer {
         if self.is_fork() || self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.shared().packer.stop();
         let mut helm = lock(&self.helm);
         let Helm { core, intake } = &mut *helm;
         // What slipped into the rings before the flag was seen is appended like everything before it.

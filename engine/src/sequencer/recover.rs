@@ -99,7 +99,17 @@ pub(crate) fn segment_numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u
     }
 }
 
-/// Opens a segment file and reads its header.
+/// Rule S8: lists the segments again because the last one listed is packed. It has a successor, but that may be younger than the list.
+pub(crate) fn segments_behind_packed(disk: &dyn Disk, directory: &Path, last: u64) -> Result<Vec<u64>, OpenError> {
+    let numbers = segment_numbers(disk, directory)?;
+    if numbers.last().is_some_and(|number| *number > last) {
+        return Ok(numbers);
+    }
+    let violation = Violation { rule: "S8", why: "the segment before it is packed, so it was there" };
+    Err(OpenError::Damaged(Fault::new(FaultKind::Missing, file_name(last + 1), 0, violation)))
+}
+
+/// Opens a segment file and reads its header. What is read of the segment is read of this file: the name may lead to a packed one a moment later.
 pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
     let name = file_name(number);
     let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
@@ -111,17 +121,20 @@ pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Resu
 
 /// Reads a store. With [`Access::Write`] the last segment is read from the device, not from a cache that may hold what never got there.
 pub(crate) fn recover(disk: &dyn Disk, directory: &Path, access: Access) -> Result<Recovered, OpenError> {
-    let numbers = segment_numbers(disk, directory)?;
+    let mut numbers = segment_numbers(disk, directory)?;
     let mut scan = Scan::new();
     let mut buffer = FileBuffer::default();
-    let mut opened = open_segment(disk, numbers[0], if numbers.len() == 1 { access } else { Access::Read })?;
-    for (index, &number) in numbers.iter().enumerate() {
+    let mut opened = open_segment(disk, 1, if numbers.len() == 1 { access } else { Access::Read })?;
+    for number in 1.. {
         let (file, header) = opened;
         scan.check_lineage(&header)?;
-        let Some(&successor) = numbers.get(index + 1) else {
+        if header.is_packed() && number == numbers.len() as u64 {
+            numbers = segments_behind_packed(disk, directory, number)?;
+        }
+        if number == numbers.len() as u64 {
             return scan.last_segment(file, header, access, buffer);
-        };
-        opened = open_segment(disk, successor, if index + 2 == numbers.len() { access } else { Access::Read })?;
+        }
+        opened = open_segment(disk, number + 1, if number + 1 == numbers.len() as u64 { access } else { Access::Read })?;
         scan.sealed_segment(number, &*file, &header, &opened.1, &mut buffer)?;
     }
     unreachable!("the last segment returns")
@@ -193,7 +206,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Reads a segment whose successor names its end: every byte up to there must be valid.
+    /// Reads a segment whose end is named, by its successor or, if it is packed, by itself: every byte up to there must be valid.
     fn sealed_segment(
         &mut self,
         number: u64,
@@ -203,7 +216,7 @@ impl Scan {
         buffer: &mut FileBuffer,
     ) -> Result<(), OpenError> {
         let name = file_name(number);
-        let end = successor.prev_end_offset.get();
+        let end = header.packed_end().unwrap_or(successor.prev_end_offset.get());
         let file_bytes = file.bytes().map_err(OpenError::io(format!("reading {name}")))?;
         let named = end.checked_add(successor.prev_footer_bytes.get());
         if named.is_none_or(|named| file_bytes < named) || end > header.segment_bytes.get() {
@@ -221,7 +234,7 @@ impl Scan {
         }
         let region = file.region(end as usize).map_err(OpenError::io(format!("mapping {name}")))?;
         self.catalog.push(Arc::new(Segment::sealed(header, region, successor.prev_footer_bytes.get(), offsets)));
-        self.last_end = end;
+        self.last_end = if header.is_packed() { header.unpacked_end_offset.get() } else { end };
         Ok(())
     }
 
@@ -240,7 +253,7 @@ impl Scan {
         let limit = reserved_bytes(header.segment_bytes.get());
         buffer.read(&*file, limit).map_err(|failure| failure.of(&name))?;
         let mut offsets = Vec::new();
-        let (mut end, mut tries) = (u64::from(header.block_bytes.get()), 0);
+        let (mut end, mut tries) = (header.start(), 0);
         let (tail, bad) = loop {
             let mut cursor = Cursor::resume(&buffer, &header, end);
             let bad = loop {

@@ -27,6 +27,8 @@ pub(super) struct Merge {
     log_id: Option<Link>,
     next_position: u64,
     end: u64,
+    /// What the next header must call that end: the one before packing.
+    named_end: u64,
     commit_digest: Hash,
     time_ns: u64,
     epoch: u64,
@@ -45,6 +47,7 @@ impl Merge {
             log_id: None,
             next_position: 0,
             end: 0,
+            named_end: 0,
             commit_digest: [0; 32],
             time_ns: 0,
             epoch: 0,
@@ -117,7 +120,7 @@ impl Merge {
             return Err("the epoch runs backwards");
         }
         let stated = (header.prev_end_offset.get(), header.prev_commit_digest, header.prev_heads_root);
-        let expected = if is_first { (0, [0; 32], [0; 32]) } else { (self.end, self.commit_digest, self.buckets.root(log_id)) };
+        let expected = if is_first { (0, [0; 32], [0; 32]) } else { (self.named_end, self.commit_digest, self.buckets.root(log_id)) };
         if stated.0 != expected.0 {
             return Err("the header names another end of the segment before it");
         }
@@ -237,6 +240,7 @@ impl Merge {
         }
         self.next_position = found.next_position;
         self.end = found.end;
+        self.named_end = if found.header.is_packed() { found.header.unpacked_end_offset.get() } else { found.end };
         self.commit_digest = found.commit_digest;
         self.time_ns = found.time_ns;
         self.epoch = found.epoch;

@@ -111,7 +111,7 @@ struct Walk<'a> {
     found: SegmentFindings,
 }
 
-/// Verifies a segment. `end` is what the successor's header names; `None` in the last segment. `footer_bytes` likewise.
+/// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment.
 pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
     // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
     header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
@@ -123,7 +123,7 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         buckets: HashMap::new(),
         ids: Vec::new(),
         offsets: Vec::new(),
-        end: header.block_bytes.get().into(),
+        end: header.start(),
         next_position: header.first_position.get(),
         first_commit: None,
         commit_digest: header.prev_commit_digest,

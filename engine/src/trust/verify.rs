@@ -12,7 +12,7 @@ use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::segment::{Cursor, FileBuffer, ReadFailure, SHORTENED, reserved_bytes};
-use crate::sequencer::{Mark, Remembered, open_segment, segment_numbers};
+use crate::sequencer::{Mark, Remembered, open_segment, segment_numbers, segments_behind_packed};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// How often the end of a store that is being written is looked at again before it is taken as it is.
@@ -76,7 +76,7 @@ pub fn verify(directory: impl AsRef<Path>, options: &VerifyOptions<'_>) -> Resul
 pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOptions<'_>) -> Result<VerifyReport, OpenError> {
     let disk = &*environment.disk;
     // Step 1. A gap hides everything behind it, but what lies before it is verified all the same.
-    let (numbers, mut outlying) = match segment_numbers(disk, directory) {
+    let (mut numbers, mut outlying) = match segment_numbers(disk, directory) {
         Ok(numbers) => (numbers, None),
         Err(OpenError::Damaged(fault)) => {
             let missing = chainring_format::segment::number_of(&fault.segment).unwrap_or(1);
@@ -85,16 +85,26 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
         Err(error) => return Err(error),
     };
     // Step 2.
-    let mut segments = Vec::with_capacity(numbers.len());
-    for &number in &numbers {
+    let mut segments: Vec<Opened> = Vec::with_capacity(numbers.len());
+    while let Some(&number) = numbers.get(segments.len()) {
         match open_segment(disk, number, Access::Read) {
             // What a segment of another log says of this one's end counts for nothing.
-            Ok((_, header)) if segments.first().is_some_and(|(_, first): &Opened| first.log_id != header.log_id) => {
+            Ok((_, header)) if segments.first().is_some_and(|(_, first)| first.log_id != header.log_id) => {
                 let violation = Violation { rule: "S6", why: "the header has the id of another log" };
                 outlying = Some(Fault::new(FaultKind::Tampered, file_name(number), 0, violation));
                 break;
             }
-            Ok(opened) => segments.push(opened),
+            Ok(opened) => {
+                let is_packed = opened.1.is_packed();
+                segments.push(opened);
+                if is_packed && segments.len() == numbers.len() && outlying.is_none() {
+                    match segments_behind_packed(disk, directory, number) {
+                        Ok(more) => numbers = more,
+                        Err(OpenError::Damaged(fault)) => outlying = Some(fault),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
             Err(OpenError::Damaged(fault)) => {
                 let is_cut = [HEADER_CUT_SHORT.why, BLOCK_CUT_SHORT.why].contains(&&*fault.why);
                 outlying = Some(if is_cut { shortened(disk, number, numbers.len())?.unwrap_or(fault) } else { fault });
@@ -235,7 +245,8 @@ fn examine_file(
 ) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
     let failed = |failure: ReadFailure| failure.of(&name);
-    let named_end = successor.map(|successor| (successor.prev_end_offset.get(), successor.prev_footer_bytes.get()));
+    let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
+    let named_end = header.packed_end().or(successor.map(|successor| successor.prev_end_offset.get())).map(|end| (end, named_footer));
     let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;

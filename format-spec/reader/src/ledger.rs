@@ -89,7 +89,7 @@ impl<'a> Ledger<'a> {
         let scan = Scan {
             finding: None,
             tail: Tail::Empty,
-            end: header.block_bytes,
+            end: header.start(),
             records: 0,
             events: 0,
             erased: 0,

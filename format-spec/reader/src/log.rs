@@ -10,8 +10,8 @@ use crate::chain::Previous;
 use crate::finding::{Finding, StreamRef};
 use crate::footer::FooterInput;
 use crate::hash::{BUCKET_COUNT, heads_root};
+use crate::header::Header;
 use crate::ledger::{BucketPart, Genesis, Scan};
-use crate::scan::Segment;
 
 /// A stream as the log leaves it.
 struct Stream {
@@ -30,6 +30,8 @@ pub(crate) struct Log {
     last_digest: Hash,
     last_epoch: u64,
     last_watermark: u64,
+    /// The end of the last segment, as its successor must name it.
+    last_end: u64,
     /// By bucket number, the engine's lane last.
     buckets: Vec<Option<BucketPart>>,
     streams: HashMap<Id, Stream>,
@@ -48,6 +50,7 @@ impl Log {
             last_digest: ZERO_HASH,
             last_epoch: 0,
             last_watermark: 0,
+            last_end: 0,
             buckets: vec![None; usize::from(BUCKET_COUNT) + 1],
             streams: HashMap::new(),
             event_ids: HashSet::new(),
@@ -63,20 +66,19 @@ impl Log {
     }
 
     /// The first place of the next segment where a check fails, the segment's own finding included.
-    pub(crate) fn first_finding(&mut self, segment: &Segment, scan: &Scan) -> Option<Finding> {
+    pub(crate) fn first_finding(&mut self, header: &Header, scan: &Scan) -> Option<Finding> {
         // Step 2, S6
-        if let Err(why) = self.check_lineage(segment, scan) {
+        if let Err(why) = self.check_lineage(header, scan) {
             return Some(Finding::tampered("S6", 0, why));
         }
-        let chains = self.check_deferred(segment, scan);
+        let chains = self.check_deferred(header, scan);
         let ids = self.check_event_ids(scan);
-        let watermark = self.check_first_commit(segment, scan);
+        let watermark = self.check_first_commit(header, scan);
         scan.finding.iter().cloned().chain(chains).chain(ids).chain(watermark).min_by_key(|finding| finding.place)
     }
 
     /// S6: what the header says of the log before it.
-    fn check_lineage(&self, segment: &Segment, scan: &Scan) -> Result<(), &'static str> {
-        let header = &segment.header;
+    fn check_lineage(&self, header: &Header, scan: &Scan) -> Result<(), &'static str> {
         if header.number == 1 {
             let prev_bytes = (header.prev_end_offset, header.prev_footer_bytes, header.prev_cut_bytes);
             if prev_bytes != (0, 0, 0) || header.prev_commit_digest != ZERO_HASH || header.prev_heads_root != ZERO_HASH {
@@ -105,6 +107,9 @@ impl Log {
         if header.epoch < self.last_epoch {
             return Err("the epoch decreases");
         }
+        if header.prev_end_offset != self.last_end {
+            return Err("prev_end_offset is not the predecessor's end");
+        }
         if header.prev_commit_digest != self.last_digest {
             return Err("prev_commit_digest is not the predecessor's last");
         }
@@ -121,12 +126,12 @@ impl Log {
     }
 
     /// Step 5, H1, of the records whose predecessors stand in earlier segments.
-    fn check_deferred(&self, segment: &Segment, scan: &Scan) -> Option<Finding> {
+    fn check_deferred(&self, header: &Header, scan: &Scan) -> Option<Finding> {
         scan.deferred.iter().find_map(|deferred| {
             let step = &deferred.step;
             let in_bucket = deferred.in_bucket.or(self.buckets[usize::from(step.bucket)].map(|head| head.last));
             let in_stream = deferred.in_stream.or(self.streams.get(&step.stream_id).map(|stream| stream.last));
-            let why = step.check(in_bucket.as_ref(), in_stream.as_ref(), &segment.header.log_id).err()?;
+            let why = step.check(in_bucket.as_ref(), in_stream.as_ref(), &header.log_id).err()?;
             Some(
                 Finding::tampered("H1", step.offset, why)
                     .at_position(step.position)
@@ -143,17 +148,18 @@ impl Log {
     }
 
     /// C5 between the last commit before the segment and its first.
-    fn check_first_commit(&self, segment: &Segment, scan: &Scan) -> Option<Finding> {
+    fn check_first_commit(&self, header: &Header, scan: &Scan) -> Option<Finding> {
         let (offset, watermark) = scan.first_commit?;
         if watermark >= self.last_watermark {
             return None;
         }
-        let block = align_down(offset, segment.header.block_bytes);
+        let block = align_down(offset, header.block_bytes);
         Some(Finding::tampered("C5", offset, "the watermark decreases").blaming(block))
     }
 
     /// Takes in what held of a segment.
-    pub(crate) fn absorb(&mut self, scan: &mut Scan) {
+    pub(crate) fn absorb(&mut self, header: &Header, scan: &mut Scan) {
+        self.last_end = header.packed.map_or(scan.end, |packed| packed.unpacked_end);
         self.records += scan.records;
         self.events += scan.events;
         self.erased += scan.erased;

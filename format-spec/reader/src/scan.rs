@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::commit::{FrameAt, Layout, Trailer, read_commit};
 use crate::finding::{Check, Finding, settle};
-use crate::header::Header;
+use crate::header::{Header, read_header};
 use crate::ledger::{Ledger, Scan};
 use crate::tail::{self, Tail};
 use crate::window::Window;
@@ -20,7 +20,7 @@ const TAIL_TRIES: u32 = 3;
 /// Where a segment ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
-    /// The successor's header says so, and how long the footer is (S1).
+    /// A header says so, the successor's or, in a packed segment, its own; the successor's also says how long the footer is (S1).
     Named { end: u64, footer_bytes: u64 },
     /// Last segment: by walking (S3).
     Walked,
@@ -37,19 +37,46 @@ pub(crate) struct Segment {
     pub(crate) end: End,
 }
 
+/// A segment file and the header in it. Packing gives the name to another file, so everything that is asked of one segment is asked of one opened file.
+pub(crate) struct Opened {
+    pub(crate) window: Window,
+    pub(crate) header: Header,
+    pub(crate) end: End,
+}
+
+impl Segment {
+    /// Opens the file, which may have been packed since the store was listed.
+    pub(crate) fn open(&self) -> Check<Opened> {
+        let mut window = Window::open(&self.path)?;
+        let header = read_header(&mut window)?;
+        if (header.number, header.log_id) != (self.header.number, self.header.log_id) {
+            return Err(Finding::tampered("S6", 0, "the segment is another one than a moment ago").into());
+        }
+        let end = match (header.packed, self.end) {
+            (Some(packed), End::Named { footer_bytes, .. }) => End::Named { end: packed.end, footer_bytes },
+            // Nobody knows the length of its footer.
+            (Some(packed), End::Walked | End::Unknown) => End::Named { end: packed.end, footer_bytes: 0 },
+            (None, end) => end,
+        };
+        Ok(Opened { window, header, end })
+    }
+}
+
 /// Walks one segment. Nothing at or behind `stop_at` is checked or counted.
-pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Result<Scan, Error> {
-    let mut window = Window::open(&segment.path)?;
+pub(crate) fn scan(opened: &mut Opened, stop_at: u64, patience: Duration) -> Result<Scan, Error> {
+    let Opened { window, header, end } = opened;
+    window.refresh()?;
     let file_bytes = window.file_bytes();
-    if let End::Named { end, .. } = segment.end {
+    if let End::Named { end, .. } = *end {
         window.end_at(end);
     }
     let mut walk = Walk {
-        segment,
-        layout: Layout::of(&segment.header),
+        header,
+        end: *end,
+        layout: Layout::of(header),
         window,
         file_bytes,
-        ledger: Ledger::new(&segment.header),
+        ledger: Ledger::new(header),
         frames: Vec::new(),
         stop_at,
         patience,
@@ -61,10 +88,11 @@ pub(crate) fn scan(segment: &Segment, stop_at: u64, patience: Duration) -> Resul
 }
 
 struct Walk<'a> {
-    segment: &'a Segment,
+    header: &'a Header,
+    end: End,
     layout: Layout,
-    /// Ends where the successor says that the commits end.
-    window: Window,
+    /// Ends where the commits are said to end.
+    window: &'a mut Window,
     /// Of the whole file.
     file_bytes: u64,
     ledger: Ledger<'a>,
@@ -80,7 +108,7 @@ impl Walk<'_> {
             if start >= self.stop_at {
                 return Ok(());
             }
-            if let End::Named { end, footer_bytes } = self.segment.end
+            if let End::Named { end, footer_bytes } = self.end
                 && start == end
             {
                 self.check_genesis(start, position)?;
@@ -93,7 +121,7 @@ impl Walk<'_> {
                     None => return Ok(()),
                 },
             };
-            self.ledger.check_frames(&mut self.window, &self.frames, Some(&trailer), self.stop_at)?;
+            self.ledger.check_frames(self.window, &self.frames, Some(&trailer), self.stop_at)?;
             if trailer.offset >= self.stop_at {
                 return Ok(());
             }
@@ -102,12 +130,12 @@ impl Walk<'_> {
     }
 
     fn read(&mut self, start: u64, position: u64) -> Result<Result<Trailer, Finding>, Error> {
-        settle(read_commit(&mut self.window, &self.layout, start, position, &mut self.frames))
+        settle(read_commit(self.window, &self.layout, start, position, &mut self.frames))
     }
 
     /// F7: the first segment exists only since the genesis record in it is on stable storage (L3).
     fn check_genesis(&self, end: u64, position: u64) -> Result<(), Finding> {
-        if self.segment.header.number == 1 && position == 0 {
+        if self.header.number == 1 && position == 0 {
             return Err(Finding::corrupt("F7", end, "the first segment has no genesis record"));
         }
         Ok(())
@@ -123,13 +151,13 @@ impl Walk<'_> {
 
     /// The bytes at `start` are not a commit: `broken` tells why. Gives the commit if a writer has completed it meanwhile.
     fn at_broken(&mut self, mut broken: Finding, start: u64, position: u64) -> Check<Option<Trailer>> {
-        let tries = match self.segment.end {
+        let tries = match self.end {
             End::Named { end, .. } => return self.damaged(in_named(broken, self.file_bytes, end)).map(|()| None),
             End::Walked if !self.patience.is_zero() => TAIL_TRIES,
             End::Walked | End::Unknown => 0,
         };
         for left in (0..=tries).rev() {
-            let tail = tail::judge(&mut self.window, &self.layout, start, broken.place, position)?;
+            let tail = tail::judge(self.window, &self.layout, start, broken.place, position)?;
             if left == 0 || matches!(tail, Tail::Empty | Tail::Footer) {
                 self.ledger.scan.tail = tail;
                 break;
@@ -146,7 +174,7 @@ impl Walk<'_> {
 
     /// The frames in front of a damaged structure are checked before it is blamed: one of them may be the first place that fails.
     fn damaged(&mut self, broken: Finding) -> Check<()> {
-        self.ledger.check_frames(&mut self.window, &self.frames, None, self.stop_at)?;
+        self.ledger.check_frames(self.window, &self.frames, None, self.stop_at)?;
         Err(broken.into())
     }
 
@@ -157,7 +185,7 @@ impl Walk<'_> {
             Tail::Empty | Tail::Footer => Ok(genesis?),
             Tail::Torn if genesis.is_err() => self.damaged(broken),
             // Behind a successor that cannot be read, what recovery cut looks like this and is no fault.
-            Tail::Torn if matches!(self.segment.end, End::Unknown) => Ok(()),
+            Tail::Torn if matches!(self.end, End::Unknown) => Ok(()),
             Tail::Torn => {
                 let why = format!("torn tail, never acknowledged: {}", broken.why);
                 Err(Finding::new(FaultKind::Torn, "R", start, why).into())

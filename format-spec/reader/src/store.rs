@@ -20,12 +20,32 @@ pub(crate) struct Store {
     pub(crate) broken: Option<(String, Finding)>,
 }
 
+/// A writer that packs faster than this reader lists is not waited for any longer.
+const LIST_TRIES: u32 = 100;
+
 /// Lists the segments and reads their headers.
 pub(crate) fn open(dir: &Path) -> Result<Store, Error> {
+    let mut tries = 0;
+    loop {
+        let mut store = open_listed(&list(dir)?)?;
+        let Some(last) = store.segments.last().filter(|last| store.broken.is_none() && last.header.packed.is_some()) else {
+            return Ok(store);
+        };
+        // S8: it was packed because a successor had come, which may be since the store was listed.
+        tries += 1;
+        let number = last.header.number + 1;
+        if tries == LIST_TRIES || !list(dir)?.contains_key(&number) {
+            let finding = Finding::new(FaultKind::Missing, "S8", 0, "the segment before it is packed, so it was there");
+            store.broken = Some((segment_name(number), finding));
+            return Ok(store);
+        }
+    }
+}
+
+fn open_listed(files: &BTreeMap<u64, PathBuf>) -> Result<Store, Error> {
     // Step 1
-    let files = list(dir)?;
     let mut store = Store { segments: Vec::new(), broken: None };
-    for (number, (found, path)) in (1u64..).zip(&files) {
+    for (number, (found, path)) in (1u64..).zip(files) {
         let name = segment_name(number);
         if *found != number {
             let finding = Finding::new(FaultKind::Missing, "L1", 0, "the segment is missing, a later one is there");

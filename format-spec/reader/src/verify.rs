@@ -9,14 +9,13 @@ use std::thread;
 
 use crate::bytes::Hash;
 use crate::commit::Layout;
-use crate::finding::{Finding, settle};
+use crate::finding::{Check, Finding, settle};
 use crate::footer;
 use crate::ledger::Scan;
 use crate::log::Log;
-use crate::scan::{End, Segment, scan};
+use crate::scan::{End, Opened, Segment, scan};
 use crate::store::{self, Store};
 use crate::tail::Tail;
-use crate::window::Window;
 use crate::{Error, Fault, Options, Report};
 
 const THREADS_MAX: usize = 64;
@@ -48,7 +47,7 @@ fn scan_all(segments: &[Segment], options: &Options, merge: &mut Merge) -> Resul
                 scope.spawn(move || {
                     for segment in segments.iter().skip(first).step_by(threads) {
                         // The merge has dropped its end if it found a fault before.
-                        if sender.send(scan(segment, u64::MAX, options.patience)).is_err() {
+                        if sender.send(settle(open_and_scan(segment, options))).is_err() {
                             break;
                         }
                     }
@@ -59,13 +58,23 @@ fn scan_all(segments: &[Segment], options: &Options, merge: &mut Merge) -> Resul
         for (segment, worker) in segments.iter().zip(workers.iter().cycle()) {
             // A worker that is gone has panicked, and the scope passes that on.
             let Ok(result) = worker.recv() else { break };
-            let fault = merge.segment(segment, result?, options)?;
+            let fault = match result? {
+                Ok((scan, mut opened)) => merge.segment(&segment.name, &mut opened, scan, options)?,
+                // The header held a moment ago.
+                Err(finding) => Some(merge.fault(&segment.name, finding)),
+            };
             if fault.is_some() {
                 return Ok(fault);
             }
         }
         Ok(None)
     })
+}
+
+fn open_and_scan(segment: &Segment, options: &Options) -> Check<(Scan, Opened)> {
+    let mut opened = segment.open()?;
+    let result = scan(&mut opened, u64::MAX, options.patience)?;
+    Ok((result, opened))
 }
 
 struct Merge {
@@ -77,52 +86,53 @@ struct Merge {
 
 impl Merge {
     /// Merges the next segment; the fault in it, if there is one.
-    fn segment(&mut self, segment: &Segment, mut result: Scan, options: &Options) -> Result<Option<Fault>, Error> {
-        if let Some(finding) = self.log.first_finding(segment, &result) {
+    fn segment(&mut self, name: &str, opened: &mut Opened, mut result: Scan, options: &Options) -> Result<Option<Fault>, Error> {
+        if let Some(finding) = self.log.first_finding(&opened.header, &result) {
             if finding.place > 0 {
-                self.take_until(segment, result, &finding, options)?;
+                self.take_until(opened, result, &finding, options)?;
             }
-            return Ok(Some(self.fault(&segment.name, self.precise(segment, finding)?)));
+            return Ok(Some(self.fault(name, self.precise(opened, finding)?)));
         }
-        self.log.absorb(&mut result);
+        self.log.absorb(&opened.header, &mut result);
         self.segments += 1;
         self.bytes += result.end;
         self.is_closed = result.is_closed;
-        let footer = settle(self.check_footer(segment, &result))?;
+        let footer = settle(self.check_footer(opened, &result))?;
         match footer {
             Ok(footer_bytes) => {
                 self.bytes += footer_bytes;
                 Ok(None)
             }
-            Err(finding) => Ok(Some(self.fault(&segment.name, finding))),
+            Err(finding) => Ok(Some(self.fault(name, finding))),
         }
     }
 
     /// Takes in what held before a finding. The scan went on behind it if only the merge could see it; then it is repeated up to there.
-    fn take_until(&mut self, segment: &Segment, result: Scan, finding: &Finding, options: &Options) -> Result<(), Error> {
+    fn take_until(&mut self, opened: &mut Opened, result: Scan, finding: &Finding, options: &Options) -> Result<(), Error> {
         let own = result.finding.as_ref().is_some_and(|own| own.place == finding.place);
-        let mut result = if own { result } else { scan(segment, finding.place, options.patience)? };
+        let mut result = if own { result } else { scan(opened, finding.place, options.patience)? };
         self.bytes += result.end;
-        self.log.absorb(&mut result);
+        self.log.absorb(&opened.header, &mut result);
         Ok(())
     }
 
     /// Step 7, T1: the length of the segment's footer, after comparing it.
-    fn check_footer(&self, segment: &Segment, result: &Scan) -> Result<u64, crate::finding::Stop> {
-        let named_bytes = match segment.end {
+    fn check_footer(&self, opened: &mut Opened, result: &Scan) -> Check<u64> {
+        let Opened { window, header, end } = opened;
+        let named_bytes = match *end {
             End::Named { footer_bytes: 0, .. } => return Ok(0),
             End::Named { footer_bytes, .. } => Some(footer_bytes),
             End::Walked | End::Unknown if result.tail == Tail::Footer => None,
             End::Walked | End::Unknown => return Ok(0),
         };
-        let layout = Layout::of(&segment.header);
+        let layout = Layout::of(header);
         let right = footer::build(&self.log.footer_input(result), &layout);
-        let mut window = Window::open(&segment.path)?;
+        window.refresh()?;
         if let Some(named_bytes) = named_bytes {
             // S2: what stands behind does not exist.
             window.end_at(result.end.saturating_add(named_bytes));
         }
-        footer::compare(&mut window, &layout, result.end, &right)?;
+        footer::compare(window, &layout, result.end, &right)?;
         if named_bytes.is_some_and(|named| named != right.len() as u64) {
             return Err(Finding::tampered("T1", result.end, "the footer's length is not what the successor says").into());
         }
@@ -130,13 +140,14 @@ impl Merge {
     }
 
     /// Names the sector of a damaged footer at the end of the log, now that the right one can be made.
-    fn precise(&self, segment: &Segment, finding: Finding) -> Result<Finding, Error> {
+    fn precise(&self, opened: &mut Opened, finding: Finding) -> Result<Finding, Error> {
         if finding.rule != "T1" {
             return Ok(finding);
         }
-        let result = scan(segment, finding.place, std::time::Duration::ZERO)?;
-        let right = footer::build(&self.log.footer_input(&result), &Layout::of(&segment.header));
-        let offset = footer::first_difference(&mut Window::open(&segment.path)?, finding.place, &right)?;
+        let result = scan(opened, finding.place, std::time::Duration::ZERO)?;
+        let right = footer::build(&self.log.footer_input(&result), &Layout::of(&opened.header));
+        opened.window.refresh()?;
+        let offset = footer::first_difference(&mut opened.window, finding.place, &right)?;
         let found = finding.offset;
         Ok(finding.blaming(offset.unwrap_or(found)))
     }

@@ -13,7 +13,6 @@ use crate::finding::settle;
 use crate::frame::{Frame, KIND_EVENT, Slot};
 use crate::record::Batch;
 use crate::scan::Segment;
-use crate::window::Window;
 use crate::{BatchPlace, Error, Record, Report};
 
 /// Shows the records of `segments` that `report` says held.
@@ -35,12 +34,16 @@ fn show_segment<F>(segment: &Segment, last: u64, names: &mut HashMap<Id, String>
 where
     F: FnMut(Record<'_>) -> ControlFlow<()>,
 {
-    let mut window = Window::open(&segment.path)?;
-    let layout = Layout::of(&segment.header);
-    let (mut start, mut position) = (segment.header.block_bytes, segment.header.first_position);
+    let mut opened = match settle(segment.open())? {
+        Ok(opened) => opened,
+        // It was verified a moment ago, and somebody has changed it since.
+        Err(_) => return Ok(ControlFlow::Break(())),
+    };
+    let (window, layout) = (&mut opened.window, Layout::of(&opened.header));
+    let (mut start, mut position) = (opened.header.start(), opened.header.first_position);
     let mut frames: Vec<FrameAt> = Vec::new();
     while position <= last {
-        let trailer = settle(read_commit(&mut window, &layout, start, position, &mut frames))?;
+        let trailer = settle(read_commit(window, &layout, start, position, &mut frames))?;
         let mut batch = Batch::default();
         for at in &frames {
             let Some(bytes) = window.get(at.offset, at.bytes as usize)? else { break };

@@ -279,7 +279,8 @@ fn headers_have_their_rules() {
     let (corrupt, tampered) = (FaultKind::Corrupt, FaultKind::Tampered);
     assert_eq!(changed(0, 0, b"X"), (corrupt, "S4"));
     assert_eq!(changed(0, 12, &[2]), (corrupt, "S5"));
-    assert_eq!(changed(1, 16, &[1]), (corrupt, "S5"));
+    assert_eq!(changed(1, 16, &[2]), (corrupt, "S5"));
+    assert_eq!(changed(1, 16, &[1]), (corrupt, "S7"));
     assert_eq!(changed(1, 24, &[2]), (corrupt, "S5"));
     assert_eq!(changed(1, 25, &[2]), (corrupt, "S4"));
     assert_eq!(changed(1, 28, &[0, 3]), (corrupt, "S4"));
@@ -296,6 +297,9 @@ fn headers_have_their_rules() {
     assert_eq!(changed(0, 120, &[1]), (tampered, "S6"));
     assert_eq!(changed(1, 144, &[0, 0]), (tampered, "S6"));
     assert_eq!(changed(1, 176, &[0, 0]), (tampered, "S6"));
+    assert_eq!(changed(1, 208, &[8]), (corrupt, "S7"));
+    assert_eq!(changed(1, 216, &[8]), (corrupt, "S7"));
+    assert_eq!(changed(1, 224, &[1]), (corrupt, "S4"));
     assert_eq!(changed(1, 255, &[1]), (corrupt, "S4"));
     // A later program may demand more of writers; a reader reads.
     let mut built = two_segments();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
+use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES, TRAILER_MAGIC};
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{self, CommitHasher, Hash};
@@ -33,6 +33,8 @@ struct State {
     time_ns: u64,
     watermark: u64,
     epoch: u64,
+    /// What the next header must call the end of the segment before it.
+    end: u64,
     /// The batch being read: its id, the index that must come next, its count.
     batch: Option<(EventId, u32, u32)>,
     links: Vec<Link>,
@@ -58,9 +60,9 @@ impl Segment<'_> {
         self.header.block_bytes.get().into()
     }
 
-    /// Where its commits stop, as far as another file says so.
+    /// Where its commits stop, as far as a header says so.
     fn named_end(&self) -> Option<u64> {
-        self.successor.map(|next| next.prev_end_offset.get())
+        self.header.packed_end().or(self.successor.map(|next| next.prev_end_offset.get()))
     }
 
     fn fault(&self, kind: &'static str, rule: &'static str, offset: u64, position: Option<u64>) -> Fault {
@@ -69,7 +71,7 @@ impl Segment<'_> {
 
     /// A fault of the trailer that stands at this offset.
     fn trailer_fault(&self, kind: &'static str, rule: &'static str, offset: u64) -> Fault {
-        self.fault(kind, rule, offset + TRAILER_BYTES as u64 - self.block(), None)
+        self.fault(kind, rule, offset / self.block() * self.block(), None)
     }
 }
 
@@ -93,7 +95,13 @@ fn walk(files: &Files, state: &mut State) -> Result<(), Fault> {
         lineage(&segment, state).map_err(|()| broken("tampered", "S6"))?;
         state.epoch = segment.header.epoch.get();
         state.offsets.clear();
-        read_segment(files, &segment, state)?;
+        state.end = read_segment(files, &segment, state)?;
+        if segment.header.is_packed() {
+            state.end = segment.header.unpacked_end_offset.get();
+            if segment.last {
+                return Err(Fault { kind: "missing", rule: "S8", segment: file_name(number + 1), offset: 0, position: None });
+            }
+        }
     }
     Ok(())
 }
@@ -103,7 +111,7 @@ fn lineage(segment: &Segment<'_>, state: &mut State) -> Result<(), ()> {
     let header = &segment.header;
     let right = if segment.number == 1 {
         // The link of the genesis record is the log id: taken from the first frame, which is checked in its turn.
-        let genesis = segment.file.get(segment.block() as usize..).and_then(FrameView::peek);
+        let genesis = segment.file.get(segment.header.start() as usize..).and_then(FrameView::peek);
         state.log_id = genesis.map_or(header.log_id, |frame| frame.link().0);
         let zeros = header.prev_commit_digest == [0; 32] && header.prev_heads_root == [0; 32];
         zeros && [header.prev_end_offset, header.prev_footer_bytes, header.prev_cut_bytes].iter().all(|field| field.get() == 0)
@@ -111,23 +119,26 @@ fn lineage(segment: &Segment<'_>, state: &mut State) -> Result<(), ()> {
         let none = Head { count: 0, position: 0, link: state.log_id };
         let head = |bucket| state.lanes.get(&bucket).unwrap_or(&none);
         let root = hash::heads_root(|bucket| (head(bucket).count, Link(head(bucket).link)));
-        header.prev_commit_digest == state.digest && header.prev_heads_root == root
+        header.prev_end_offset.get() == state.end && header.prev_commit_digest == state.digest && header.prev_heads_root == root
     };
     let continues = header.first_position.get() == state.next && header.epoch.get() >= state.epoch.max(1);
     let named = header.number.get() == segment.number && header.log_id == state.log_id;
     if right && continues && named { Ok(()) } else { Err(()) }
 }
 
-/// The commits of a segment, its footer, and in the last one its tail.
-fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Result<(), Fault> {
-    let (length, mut at) = (segment.file.len() as u64, segment.block());
+/// The commits of a segment, its footer, and in the last one its tail. Gives its end.
+fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Result<u64, Fault> {
+    let (length, mut at) = (segment.file.len() as u64, segment.header.start());
     loop {
         if segment.named_end() == Some(at) {
             let footer_bytes = segment.successor.map_or(0, |next| next.prev_footer_bytes.get());
             if length < at + footer_bytes {
                 return Err(segment.fault("missing", "S1", length, None));
             }
-            return if footer_bytes > 0 { check_footer(segment, state, at, at + footer_bytes) } else { Ok(()) };
+            if footer_bytes > 0 {
+                check_footer(segment, state, at, at + footer_bytes)?;
+            }
+            return Ok(at);
         }
         if segment.named_end().is_some_and(|end| length <= at && length < end) {
             return Err(segment.fault("missing", "S1", length, None));
@@ -135,12 +146,12 @@ fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Resu
         let rest = &segment.file[at as usize..];
         if segment.named_end().is_none() {
             if rest.iter().all(|&b| b == 0) {
-                return Ok(());
+                return Ok(at);
             }
             let mark = Mark::of(rest);
             if mark == Mark::Footer && (!segment.last || footer::parse(rest, segment.seed(), at).is_ok()) {
                 let length = footer::parse(rest, segment.seed(), at).map_or(rest.len() as u64, |header| header.footer_bytes.get());
-                return check_footer(segment, state, at, at + length);
+                return check_footer(segment, state, at, at + length).map(|()| at);
             }
         }
         let before = state.clone();
@@ -153,7 +164,7 @@ fn read_segment(files: &Files, segment: &Segment<'_>, state: &mut State) -> Resu
             // The header that names the end is unreadable: nothing is said about bytes that may lie behind it.
             Err(fault) if !segment.last && segment.named_end().is_none() && fault.kind == "corrupt" => {
                 *state = before;
-                return Ok(());
+                return Ok(at);
             }
             Err(fault) => return Err(fault),
         }
@@ -207,9 +218,23 @@ fn read_commit(segment: &Segment<'_>, state: &mut State, start: u64) -> Result<u
                 read_trailer(segment, state, start, offset)?;
                 return Ok(offset + TRAILER_BYTES as u64);
             }
+            Mark::Footer | Mark::Nothing if is_own_trailer_without_magic(segment, state, start, at) => {
+                return Err(segment.trailer_fault("corrupt", "C4", at));
+            }
             Mark::Footer | Mark::Nothing => return Err(segment.fault("corrupt", "C1", at, None)),
         }
     }
+}
+
+/// Whether the trailer of the commit that began at `start` stands here, but for its first four bytes.
+fn is_own_trailer_without_magic(segment: &Segment<'_>, state: &State, start: u64, at: u64) -> bool {
+    let Some(mut bytes) = segment.file.get(at as usize..).and_then(|bytes| bytes.first_chunk::<TRAILER_BYTES>()).copied() else {
+        return false;
+    };
+    bytes[..4].copy_from_slice(&TRAILER_MAGIC.to_le_bytes());
+    CommitTrailer::parse(&bytes, segment.seed(), at).is_ok_and(|trailer| {
+        trailer.count.get() as usize == state.links.len() && trailer.commit_bytes.get() == at + TRAILER_BYTES as u64 - start
+    })
 }
 
 /// One frame; its end.

@@ -13,6 +13,7 @@ pub(crate) mod inner_keys;
 pub(crate) mod invalid;
 pub(crate) mod judge;
 pub(crate) mod maps;
+pub(crate) mod pack;
 pub(crate) mod patch;
 pub(crate) mod records;
 pub(crate) mod store;

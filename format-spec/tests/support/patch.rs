@@ -28,10 +28,10 @@ impl Store {
         self.commits[index].offset + self.commits[index].bytes - TRAILER_BYTES
     }
 
-    /// Start of the block in which the trailer of commit `index` stands.
+    /// Start of the block in which the trailer of commit `index` begins.
     pub(crate) fn trailer_block(&self, index: usize) -> u64 {
-        let commit = self.commits[index];
-        (commit.offset + commit.bytes - self.segments[commit.segment].block()) as u64
+        let block = self.segments[self.commits[index].segment].block();
+        (self.trailer(index) / block * block) as u64
     }
 
     /// The header of a frame.

@@ -49,6 +49,8 @@ pub(crate) fn types() -> Vec<Type> {
             prev_cut_bytes,
             prev_commit_digest,
             prev_heads_root,
+            packed_end_offset,
+            unpacked_end_offset,
             reserved_b,
         }),
         layout!(CommitTrailer {

@@ -14,7 +14,7 @@ use super::store::Store;
 const BODY_LENGTHS: [usize; 11] = [0, 1, 15, 16, 17, 31, 32, 33, 40, 41, 1000];
 
 pub(crate) fn cases() -> Vec<Case> {
-    [events(), metadata(), commits(), ends(), segments()].concat()
+    [events(), metadata(), commits(), ends(), segments(), packed()].concat()
 }
 
 fn events() -> Vec<Case> {
@@ -206,6 +206,82 @@ fn segments() -> Vec<Case> {
         Case::valid(&three, "a stream, and a bucket of two streams, that go through three segments"),
         recovered(),
         recovered_after_ghost(),
+    ]
+}
+
+/// A store with `rest` behind its first segment, and the same one with that segment packed.
+fn before_and_after(store: &Store, rest: impl Fn(&mut Store)) -> [Store; 2] {
+    let (mut before, mut after) = (store.clone(), store.clone());
+    after.pack(0);
+    rest(&mut before);
+    rest(&mut after);
+    before.name.push_str("-before");
+    [before, after]
+}
+
+fn packed() -> Vec<Case> {
+    let lone = |store: &mut Store, count: usize| {
+        (0..count).for_each(|index| store.lone(&event(["order-1", "order-2"][index % 2], painted(index, 40 * index))));
+    };
+    let mut live = Store::new("packed", 512);
+    lone(&mut live, 12);
+    live.seal();
+    live.next_segment(512);
+    let live = before_and_after(&live, |store| store.lone(&event("order-1", "in the live segment")));
+
+    // Everything that a commit can hold: a batch, commits without frames, padding of every kind before it went, and an erased body.
+    let mut mixed = Store::new("packed-mixed", 4096);
+    mixed.batch(&[event("a", "of a"), event("b", painted(0, 5000)), event("a", "")]);
+    mixed.commit();
+    mixed.commit();
+    let erased = event("person-1", painted(7, 100));
+    let draft = mixed.draft(&erased);
+    let commit = hash::body_commit(&draft.salt.unwrap_or_default(), &draft.body);
+    mixed.place(&draft);
+    mixed.erase(mixed.next_position() - 1, &commit);
+    mixed.event(&unsalted("person-1", "this one stays"));
+    mixed.commit();
+    mixed.close();
+    mixed.epoch = 2;
+    mixed.lone(&event("a", "after opening again"));
+    mixed.seal();
+    mixed.next_segment(4096);
+    let mixed = before_and_after(&mixed, |store| {
+        store.lone(&event("person-1", "behind it"));
+        store.close();
+    });
+
+    let mut killed = Store::new("packed-without-footer", 512);
+    lone(&mut killed, 3);
+    killed.epoch = 2;
+    killed.next_segment(512);
+    killed.pack(0);
+    killed.close();
+
+    let mut cut = Store::new("packed-after-cut", 512);
+    lone(&mut cut, 2);
+    cut.last().bytes.extend([painted(3, 600), vec![0; 1000], painted(5, 88)].concat());
+    cut.epoch = 2;
+    cut.next_segment(512);
+    cut.pack(0);
+    cut.close();
+
+    let mut many = Store::new("packed-many", 512);
+    for block in [1024, 512, 4096, 512] {
+        lone(&mut many, 5);
+        many.seal();
+        many.next_segment(block);
+    }
+    many.close();
+    [0, 2, 3].into_iter().for_each(|index| many.pack(index));
+    vec![
+        Case::valid(&live[0], "the store `packed` before its first segment was packed: packing that gives the same bytes"),
+        Case::valid(&live[1], "a packed segment of lone events, and the live segment behind it"),
+        Case::valid(&mixed[0], "the store `packed-mixed` before its first segment was packed: packing that gives the same bytes"),
+        Case::valid(&mixed[1], "a packed segment with a batch, commits without frames, an erased body, a closing commit and two epochs"),
+        Case::valid(&killed, "a packed segment whose writer was killed: it never had a footer"),
+        Case::valid(&cut, "a packed segment of which recovery had cut 1688 bytes: they are gone, and counted in the successor's header"),
+        Case::valid(&many, "packed segments behind each other and between others, of several block sizes before"),
     ]
 }
 

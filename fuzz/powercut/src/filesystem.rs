@@ -1,12 +1,14 @@
 //! The file systems under trial: how each is made, mounted, and what it may expect of a disk.
 
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::random::Random;
 
 const EXT4_SUPERBLOCK: Range<u64> = 0x400..0x800;
 const BTRFS_SUPERBLOCKS: [Range<u64>; 2] = [0x1_0000..0x1_1000, 0x400_0000..0x400_1000];
@@ -89,6 +91,21 @@ impl Kind {
         let options = std::ffi::CString::new(self.options()).expect("no zero in it");
         mount(node, point, self.driver(), MountFlags::NOATIME, Some(options.as_c_str()))?;
         Ok(Mounted { point: point.to_owned() })
+    }
+
+    /// Leaves bytes of a removed file in the free space.
+    pub(crate) fn fill_and_remove(self, node: &Path, point: &Path, bytes: u64) -> io::Result<()> {
+        let mounted = self.mount(node, point)?;
+        let path = mounted.point.join("removed");
+        let mut random = Random::new(1);
+        let mut file = std::fs::File::create(&path)?;
+        for _ in 0..bytes >> 16 {
+            file.write_all(&random.fill(1 << 16))?;
+        }
+        file.sync_all()?;
+        drop(file);
+        std::fs::remove_file(path)?;
+        mounted.unmount()
     }
 
     /// Places that the file system expects the disk to write whole: a superblock of which there is one that counts.

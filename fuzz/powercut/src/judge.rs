@@ -18,6 +18,8 @@ pub(crate) struct Verdict {
     pub(crate) opened: Opened,
     pub(crate) cut_bytes: u64,
     pub(crate) events: u64,
+    /// Packed segments found.
+    pub(crate) packed: u64,
     /// Everything asked for after the cut, on top of what was found.
     pub(crate) level: Level,
 }
@@ -87,6 +89,7 @@ fn recover(
     device.promise(Promise::Opened);
     let report = log.report().clone();
     let found = content(&log)?;
+    let packed = log.stats().packed_segments;
     if let Some(fault) = report.rollback {
         return Err(format!("a cut is no rollback, but the mark says {fault}"));
     }
@@ -99,6 +102,17 @@ fn recover(
             return Err(format!("there was no store, recovery says {:?}", report.opened));
         }
         _ => {}
+    }
+
+    // What is packed now may be cut again, like everything below.
+    if random.one_in(2) {
+        let more = log.pack().map_err(|error| format!("packing after recovery: {error}"))?;
+        if let Some(failure) = more.failed.first() {
+            return Err(format!("packing {} after recovery: {}", failure.segment, failure.error));
+        }
+        if content(&log)? != found {
+            return Err("packing changed what is shown".into());
+        }
     }
 
     // A retry of what is there is answered with its place; what was lost is appended; then something new.
@@ -133,7 +147,7 @@ fn recover(
     // Twice the same, and two programs that share no line agree that it holds.
     check_closed(store, &whole)?;
     after.judge(&whole, &[closed], true)?;
-    Ok(Verdict { opened: report.opened, cut_bytes: report.cut_bytes, events: found.len() as u64, level: after })
+    Ok(Verdict { opened: report.opened, cut_bytes: report.cut_bytes, events: found.len() as u64, packed, level: after })
 }
 
 /// A store that was closed in order holds exactly this.

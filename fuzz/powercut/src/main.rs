@@ -72,6 +72,9 @@ struct Arguments {
     /// Logical sectors of the disk: 512 or 4096.
     #[arg(long, default_value_t = 512)]
     sector: u32,
+    /// The free space of the disk holds what is left of removed files, not zeros.
+    #[arg(long)]
+    stale: bool,
     /// Size of the disk in MiB.
     #[arg(long, default_value_t = 384)]
     disk: u64,
@@ -96,6 +99,9 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
     let room = tempfile::Builder::new().prefix("powercut").tempdir()?;
     let device = Device::new(room.path(), arguments.disk << 20, arguments.sector)?;
     arguments.kind.make(&device.node)?;
+    if arguments.stale {
+        arguments.kind.fill_and_remove(&device.node, &room.path().join("mnt"), (arguments.disk << 20) / 4 * 3)?;
+    }
     let fresh = device.image();
     let trial = Trial {
         kind: arguments.kind,
@@ -111,7 +117,7 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
         Mode::Cuts | Mode::Lies => {
             let counts = trial.run(arguments.states, arguments.mode == Mode::Lies)?;
             println!(
-                "{name}: {} states ({} of them cut again during recovery) from {} runs with {} writes and {} flushes; {:.1} writes in flight, {:.0} events kept on average; {:?}, {} bytes cut off; {} unmountable; {} violations",
+                "{name}: {} states ({} of them cut again during recovery) from {} runs with {} writes and {} flushes; {:.1} writes in flight, {:.0} events and {:.1} packed segments kept on average; {:?}, {} bytes cut off; {} unmountable; {} violations",
                 counts.states,
                 counts.again,
                 counts.runs,
@@ -119,6 +125,7 @@ fn run(arguments: &Arguments) -> io::Result<u64> {
                 counts.flushes,
                 counts.in_flight as f64 / counts.states.max(1) as f64,
                 counts.events as f64 / counts.states.max(1) as f64,
+                counts.packed as f64 / counts.states.max(1) as f64,
                 counts.opened,
                 counts.cut_bytes,
                 counts.unmountable,

@@ -45,6 +45,7 @@ pub(crate) struct Counts {
     pub(crate) opened: BTreeMap<String, u64>,
     pub(crate) cut_bytes: u64,
     pub(crate) events: u64,
+    pub(crate) packed: u64,
     /// States that the file system itself could not be mounted from.
     pub(crate) unmountable: u64,
     pub(crate) violations: u64,
@@ -173,6 +174,7 @@ impl Trial<'_> {
                 counts.opened(&format!("{:?}", verdict.opened));
                 counts.cut_bytes += verdict.cut_bytes;
                 counts.events += verdict.events;
+                counts.packed += verdict.packed;
                 return Some(verdict);
             }
             Err(Failure::Unmountable(error)) => {

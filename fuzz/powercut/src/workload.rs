@@ -1,5 +1,5 @@
-//! What a program might do with a log: create it, append alone and in batches from several threads, sync, close, open again; with other files being written
-//! in the same file system, whose writes travel between the log's.
+//! What a program might do with a log: create it, append alone and in batches from several threads, sync, pack, close, open again; with other files being
+//! written in the same file system, whose writes travel between the log's.
 //!
 //! The seed fixes the plan. When the kernel writes what, it does not fix.
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, Request};
+use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, PackError, Request};
 
 use rustix::fs::{Advice, fadvise};
 
@@ -51,17 +51,24 @@ pub(crate) struct Shape {
     /// Of 16 appends so many ask only for `Written`.
     pub(crate) written: u64,
     pub(crate) noise: bool,
+    /// Small events, each alone in its commit: mostly padding.
+    pub(crate) lone: bool,
+    /// Sealed segments are packed while others append.
+    pub(crate) packs: bool,
 }
 
 impl Shape {
     pub(crate) fn draw(random: &mut Random) -> Shape {
+        let lone = random.one_in(3);
         Shape {
-            segment_bytes: if random.one_in(3) { 256 << 10 } else { SEGMENT_BYTES_SMALL },
+            segment_bytes: if random.one_in(3) && !lone { 256 << 10 } else { SEGMENT_BYTES_SMALL },
             sessions: 1 + random.below(3) as u32,
             threads: if random.one_in(3) { 2 + random.below(6) as u32 } else { 1 },
-            requests: 10 + random.below(60),
-            written: if random.one_in(3) { 14 } else { 4 },
+            requests: if lone { 250 } else { 10 + random.below(60) },
+            written: if random.one_in(3) && !lone { 14 } else { 4 },
             noise: random.below(3) > 0,
+            lone,
+            packs: random.below(3) > 0,
         }
     }
 }
@@ -103,6 +110,13 @@ pub(crate) fn plan(random: &mut Random, thread: u32, segment_bytes: u64) -> Plan
     Planned { thread, events: (0..count).map(|_| event(random)).collect(), batch }
 }
 
+/// A small event alone.
+fn plan_lone(random: &mut Random, thread: u32) -> Planned {
+    let length = random.below(60) as usize;
+    let body = random.fill(length);
+    Planned { thread, events: vec![event(random).body(body)], batch: false }
+}
+
 impl Planned {
     pub(crate) fn request(&self) -> Request {
         if self.batch { Request::batch(self.events.clone()) } else { Request::event(self.events[0].clone()) }
@@ -126,21 +140,46 @@ pub(crate) fn run(device: &Device, store: &Path, level: &Level, shape: Shape, se
 fn run_session(device: &Device, store: &Path, level: &Level, shape: Shape, session: u32, seed: u64) -> Result<(), Box<Stopped>> {
     let log = open(store, shape.segment_bytes).map_err(|error| Box::new(Stopped::Open(error)))?;
     device.promise(Promise::Opened);
-    std::thread::scope(|scope| {
+    let done = AtomicBool::new(false);
+    let appended = std::thread::scope(|scope| {
+        let packing = shape.packs.then(|| scope.spawn(|| pack_many(&log, &done)));
         let handles: Vec<_> = (0..shape.threads)
             .map(|thread| {
                 let (log, number) = (&log, session * shape.threads + thread);
                 scope.spawn(move || append_many(device, log, level, shape, number, Random::new(seed * 1000 + u64::from(number))))
             })
             .collect();
-        handles.into_iter().try_for_each(|handle| handle.join().expect("a workload does not panic"))
-    })
-    .map_err(|error| Box::new(after_failure(&log, error)))?;
+        let outcomes: Vec<_> = handles.into_iter().map(|handle| handle.join().expect("a workload does not panic")).collect();
+        done.store(true, Ordering::Relaxed);
+        let packed = packing.map_or(Ok(()), |packing| packing.join().expect("a workload does not panic"));
+        packed.map_err(Stopped::Wrong)?;
+        outcomes.into_iter().collect::<Result<(), AppendError>>().map_err(|error| after_failure(&log, error))
+    });
+    appended.map_err(Box::new)?;
     let submitted = level.submitted();
     // Closing consumes the log, so there is nothing left to look at.
     log.close().map_err(|error| Box::new(Stopped::Append(error, Vec::new())))?;
     device.promise(Promise::Synced(submitted));
     Ok(())
+}
+
+/// Packs whatever was sealed, until the others are done. A device may fail it; the log may not call its own bytes damaged.
+fn pack_many(log: &Log, done: &AtomicBool) -> Result<(), String> {
+    loop {
+        let is_last = done.load(Ordering::Relaxed);
+        match log.pack() {
+            Ok(report) => match report.failed.iter().find(|failure| matches!(failure.error, PackError::Damaged(_))) {
+                None => {}
+                Some(failure) => return Err(format!("packing {}: {}", failure.segment, failure.error)),
+            },
+            Err(AppendError::Poisoned(_)) => return Ok(()),
+            Err(error) => return Err(format!("packing: {error:?}")),
+        }
+        if is_last {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
 }
 
 /// A log that failed takes nothing more, and still shows what is known durable.
@@ -163,7 +202,7 @@ fn after_failure(log: &Log, error: AppendError) -> Stopped {
 fn append_many(device: &Device, log: &Log, level: &Level, shape: Shape, thread: u32, mut random: Random) -> Result<(), AppendError> {
     let mut pending = Vec::new();
     for _ in 0..shape.requests / u64::from(shape.threads) + 1 {
-        let planned = plan(&mut random, thread, shape.segment_bytes);
+        let planned = if shape.lone { plan_lone(&mut random, thread) } else { plan(&mut random, thread, shape.segment_bytes) };
         let durability = if random.below(16) < shape.written { Durability::Written } else { Durability::Durable };
         let (request, events) = (planned.request().durability(durability), planned.events.clone());
         level.plan(planned);
@@ -173,7 +212,7 @@ fn append_many(device: &Device, log: &Log, level: &Level, shape: Shape, thread: 
             }
         })?;
         pending.push((events, durability, receipt));
-        if random.one_in(3) {
+        if shape.lone || random.one_in(3) {
             for (events, durability, receipt) in pending.drain(..) {
                 let receipt = receipt.wait()?;
                 if durability == Durability::Durable {

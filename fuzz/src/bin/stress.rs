@@ -124,6 +124,14 @@ fn crowd() {
         for _ in 0..2 {
             scope.spawn(|| read_all(&log, &stop));
         }
+        // Segments are written anew under the views.
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let report = log.pack().expect("an open log packs");
+                assert!(report.failed.is_empty(), "{report:?}");
+                thread::yield_now();
+            }
+        });
         // Versions of one stream that everybody wants to write: somebody always wins.
         for _ in 0..2 {
             scope.spawn(|| contend(&log, &won));

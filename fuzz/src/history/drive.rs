@@ -11,8 +11,8 @@ use std::time::Duration;
 use chainring::disk::Environment;
 use chainring::disk::sim::{Call, Failure, Fault, SimClock, SimDisk, SimEntropy, SimRandom};
 use chainring::{
-    AppendError, AsOf, Durability, Event, EventId, Expected, FaultKind, Log, OpenError, Opened, Options, Pending, Position, Receipt, Store,
-    Timestamp, VerifyOptions, VerifyReport, Version, verify_in,
+    AppendError, AsOf, Durability, Event, EventId, Expected, FaultKind, Log, OpenError, Opened, Options, PackError, Pending, Position,
+    Receipt, Store, Timestamp, VerifyOptions, VerifyReport, Version, verify_in,
 };
 
 use super::model::{Asked, Excuses, Model, found};
@@ -304,6 +304,7 @@ impl Driver {
                 self.tell("healed".into());
                 self.heal();
             }
+            96..98 => self.pack(log),
             _ => self.settle(),
         }
     }
@@ -414,6 +415,23 @@ impl Driver {
             }
             Err(error) => assert!(self.excuses.fault, "nothing was wrong: {error}"),
         }
+    }
+
+    /// Sealed segments are packed. Whatever becomes of that, the log shows what it showed.
+    fn pack(&mut self, log: &Log) {
+        match log.pack() {
+            Ok(report) => {
+                self.tell(format!("packed {}, {} bytes for {}", report.packed, report.bytes_after, report.bytes_before));
+                (0..report.packed).for_each(|_| self.summary.count("packed"));
+                for failure in &report.failed {
+                    assert!(self.excuses.fault, "{} cannot be packed: {}", failure.segment, failure.error);
+                    assert!(!matches!(failure.error, PackError::Damaged(_)), "a failing call is no damage: {}", failure.error);
+                    self.summary.count("not packed");
+                }
+            }
+            Err(error) => assert!(self.excuses.fault && matches!(error, AppendError::Poisoned(_)), "{error}"),
+        }
+        self.look(log);
     }
 
     /// The log itself, and a random view of it.
@@ -751,9 +769,11 @@ impl Driver {
         self.tell(format!("treacherous: {fault:?}"));
         self.disk.inject(fault);
         for _ in 0..self.random.below(40) {
-            match self.random.below(10) {
-                0 => self.sync(&log),
-                1..4 => self.poll_one(),
+            match self.random.below(20) {
+                0..2 => self.sync(&log),
+                // What a treacherous drive makes of it is found out later, or told at once.
+                2 => drop(log.pack()),
+                3..8 => self.poll_one(),
                 _ => self.submit(&log),
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chainring::disk::sim::{Fault, SimDisk, SimRandom};
-use chainring::{AppendError, Durability, Event, EventId, Expected, Log, Options, Store, VerifyOptions, Version, verify_in};
+use chainring::{AppendError, Durability, Event, EventId, Expected, Log, Options, PackError, Store, VerifyOptions, Version, verify_in};
 
 use super::Summary;
 
@@ -75,6 +75,7 @@ impl Crowd {
                 }
                 let log = &log;
                 scope.spawn(move || (0..20).for_each(|_| drop(look(log))));
+                scope.spawn(move || (0..10).for_each(|_| pack(log)));
             });
             let closes = self.random.one_in(3);
             self.story.push(format!("closes: {closes}"));
@@ -164,6 +165,14 @@ fn work(log: &Log, thread: u64, sent: &mut Vec<Sent>, seed: u64) {
             }
         }
     }
+}
+
+/// Packs what was sealed meanwhile. A fault may forbid it, and harms nobody.
+fn pack(log: &Log) {
+    if let Ok(report) = log.pack() {
+        assert!(report.failed.iter().all(|failure| !matches!(failure.error, PackError::Damaged(_))), "{report:?}");
+    }
+    std::thread::yield_now();
 }
 
 /// A reader beside the threads: versions without gaps, whatever the moment.

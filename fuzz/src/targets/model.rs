@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::archive::Archive;
 use super::random::Random;
-use super::repair::{Kind, layout, slot, structures};
+use super::repair::{Kind, layout, slot, start, structures};
 
 /// What a frame says.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ impl Segment {
         let (header, _) = SegmentHeader::read_from_prefix(file).ok()?;
         let (block, seed) = layout(file);
         let mut segment = Segment { header, commits: Vec::new(), is_sealed: false, tail: Vec::new() };
-        let (mut frames, mut end) = (Vec::new(), block);
+        let (mut frames, mut end) = (Vec::new(), start(block));
         for structure in structures(file) {
             let bytes = &file[structure.offset..structure.offset + structure.bytes];
             match structure.kind {
@@ -249,7 +249,7 @@ impl Writer<'_> {
         self.structures += 1;
         let block = lineage.block_bytes.get() as usize;
         let seed = Seed::new(&lineage.salt);
-        let mut file = vec![0; block];
+        let mut file = vec![0; start(block)];
         let first_position = self.position;
         let mut offsets = Vec::new();
         for commit in &segment.commits {
@@ -275,9 +275,14 @@ impl Writer<'_> {
         let footer_bytes = file.len() - end;
         file.extend_from_slice(&segment.tail);
         let cut = segment.tail.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
-        self.before = (end as u64, footer_bytes as u64, cut as u64);
-        // The first header names the genesis record, which is known only now.
+        // The first header names the genesis record, and a packed one its ends, which are known only now.
         let mut header = lineage;
+        if header.is_packed() {
+            header.packed_end_offset = (end as u64).into();
+            header.unpacked_end_offset = align(header.unpacked_end_offset.get().clamp(end as u64, SEGMENT_BYTES_MAX), 8).into();
+        }
+        let named_end = if header.is_packed() { header.unpacked_end_offset.get() } else { end as u64 };
+        self.before = (named_end, footer_bytes as u64, cut as u64);
         if number == 1 {
             header.log_id = self.log_id;
         }
@@ -291,8 +296,9 @@ impl Writer<'_> {
 
     fn lineage(&mut self, number: u64, segment: &Segment) -> SegmentHeader {
         let mut header = segment.header;
-        if header.block_bytes.get() as usize != layout(header.as_bytes()).0 {
-            header.block_bytes = 512.into();
+        header.block_bytes = (layout(header.as_bytes()).0 as u32).into();
+        if !header.is_packed() {
+            (header.packed_end_offset, header.unpacked_end_offset) = (0.into(), 0.into());
         }
         let block = u64::from(header.block_bytes.get());
         header.segment_bytes = align(header.segment_bytes.get().clamp(block, SEGMENT_BYTES_MAX), block).into();

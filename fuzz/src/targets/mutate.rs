@@ -4,6 +4,9 @@
 //! change what somebody chose, and put it together with a lie or two that everything around agrees with. So every layer is reached: lengths,
 //! checksums, rules, hashes, lineage.
 
+use chainring_format::limits::PACKED_BLOCK_BYTES;
+use chainring_format::segment::FEATURE_PACKED;
+
 use super::archive::Archive;
 use super::model::{Commit, Lie, Model};
 use super::random::Random;
@@ -281,7 +284,10 @@ fn change_model(model: &mut Model, random: &mut Random) {
         }
         6 => {
             if let Some(segment) = model.segments.get_mut(random.below(segments)) {
-                segment.header.block_bytes = (*random.pick(&[512, 1024, 4096])).into();
+                let block = *random.pick(&[PACKED_BLOCK_BYTES, 512, 1024, 4096]);
+                segment.header.block_bytes = block.into();
+                let others = segment.header.features.get() & !FEATURE_PACKED;
+                segment.header.features = (others | if block == PACKED_BLOCK_BYTES { FEATURE_PACKED } else { 0 }).into();
             }
         }
         _ => change_frame(model, random),

@@ -6,7 +6,7 @@ use chainring_format::checksum::{Seed, crc};
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::{FooterHeader, FooterTail};
 use chainring_format::frame::{FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, slot_bytes};
-use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+use chainring_format::limits::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, PACKED_BLOCK_BYTES};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{Mark, align};
 use zerocopy::{FromBytes, IntoBytes};
@@ -43,7 +43,14 @@ pub fn layout(file: &[u8]) -> (usize, Seed) {
     let Ok((header, _)) = SegmentHeader::ref_from_prefix(file) else { return (BLOCK_BYTES_MIN as usize, Seed::new(&[0; 16])) };
     let block = header.block_bytes.get();
     let sane = block.is_power_of_two() && (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block);
-    (if sane { block } else { BLOCK_BYTES_MIN } as usize, Seed::new(&header.salt))
+    let otherwise = if header.is_packed() { PACKED_BLOCK_BYTES } else { BLOCK_BYTES_MIN };
+    (if sane && !header.is_packed() { block } else { otherwise } as usize, Seed::new(&header.salt))
+}
+
+/// Where the commits of a file with this block size begin.
+#[must_use]
+pub fn start(block: usize) -> usize {
+    block.max(HEADER_BYTES)
 }
 
 /// The structures of a segment file, as far as its bytes look like any.
@@ -54,7 +61,7 @@ pub fn structures(file: &[u8]) -> Vec<Structure> {
     if file.len() >= HEADER_BYTES {
         found.push(Structure { kind: Kind::Header, offset: 0, bytes: HEADER_BYTES });
     }
-    let mut at = block;
+    let mut at = start(block);
     while at < file.len() {
         let trailer = align((at + TRAILER_BYTES) as u64, block as u64) as usize - TRAILER_BYTES;
         let (kind, bytes) = match Mark::of(&file[at..]) {
@@ -104,7 +111,7 @@ pub fn checksums(file: &mut [u8], mut is_erased: impl FnMut() -> bool) {
 /// Makes every trailer count the frames and bytes that stand in front of it.
 pub fn counts(file: &mut [u8]) {
     let (block, _) = layout(file);
-    let (mut start, mut frames) = (block, 0_u32);
+    let (mut start, mut frames) = (start(block), 0_u32);
     for Structure { kind, offset, bytes } in structures(file) {
         match kind {
             Kind::Frame => frames += 1,

@@ -63,6 +63,9 @@ pub fn generated(seed: u64) -> Archive {
         for _ in 0..random.below(9) {
             log.append(request(&mut random)).expect("appending to a good disk");
         }
+        if random.once_in(2) {
+            log.pack().expect("packing on a good disk");
+        }
         match random.below(3) {
             0 => log.close().expect("closing on a good disk"),
             1 => disk = disk.crash(random.number()),

@@ -50,6 +50,8 @@ pub(super) struct State {
 enum NameChange {
     Put(String, usize),
     Moved(String, String, usize),
+    /// Two names, each with the file that it leads to afterwards.
+    Exchanged([(String, usize); 2]),
     Removed(String),
 }
 
@@ -61,6 +63,7 @@ impl NameChange {
                 names.remove(from);
                 names.insert(to.clone(), *inode);
             }
+            NameChange::Exchanged(both) => names.extend(both.iter().cloned()),
             NameChange::Removed(name) => drop(names.remove(name)),
         }
     }
@@ -493,6 +496,19 @@ impl Disk for SimDisk {
                 let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
                 to.clone_into(&mut state.inodes[inode].label);
                 state.changed(NameChange::Moved(from.to_owned(), to.to_owned(), inode));
+                Ok(())
+            })
+        })
+    }
+
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.call(Call::Replace, Target::Name(from), None, |state, fate| {
+            change_or_fail(state, fate, |state| {
+                let inode = |name: &str| state.names.get(name).copied().ok_or(io::ErrorKind::NotFound);
+                let (new, old) = (inode(from)?, inode(to)?);
+                to.clone_into(&mut state.inodes[new].label);
+                from.clone_into(&mut state.inodes[old].label);
+                state.changed(NameChange::Exchanged([(to.to_owned(), new), (from.to_owned(), old)]));
                 Ok(())
             })
         })

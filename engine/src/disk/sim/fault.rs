@@ -17,6 +17,8 @@ pub enum Call {
     Create,
     /// [`Disk::rename`](crate::disk::Disk::rename)
     Rename,
+    /// [`Disk::replace`](crate::disk::Disk::replace)
+    Replace,
     /// [`Disk::remove`](crate::disk::Disk::remove)
     Remove,
     /// [`Disk::sync_directory`](crate::disk::Disk::sync_directory)
@@ -49,12 +51,13 @@ pub enum Call {
 
 impl Call {
     /// Every kind.
-    pub const ALL: [Call; 19] = [
+    pub const ALL: [Call; 20] = [
         Call::CreateDirectory,
         Call::List,
         Call::Open,
         Call::Create,
         Call::Rename,
+        Call::Replace,
         Call::Remove,
         Call::SyncDirectory,
         Call::Lock,

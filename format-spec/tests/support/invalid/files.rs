@@ -55,7 +55,7 @@ fn headers() -> Vec<Case> {
         broken("S4-crc", "a byte of the header differs, its checksum was not repaired", |store| store.flip(0, 64)),
         broken("S4-filling", "a byte of the header block behind the header is not zero", |store| store.flip(0, 300)),
         broken("S4-reserved-a", "a reserved byte is not zero", |store| store.forge_header(0, |header| header.reserved_a[2] = 1)),
-        broken("S4-reserved-b", "a reserved byte is not zero", |store| store.forge_header(0, |header| header.reserved_b[47] = 1)),
+        broken("S4-reserved-b", "a reserved byte is not zero", |store| store.forge_header(0, |header| header.reserved_b[31] = 1)),
         broken("S4-block-bytes-power", "block_bytes is no power of two", |store| {
             store.forge_header(0, |header| header.block_bytes = 1536.into());
         }),

@@ -7,6 +7,7 @@ mod commits;
 mod events;
 mod files;
 mod frames;
+mod packed;
 mod tails;
 
 use super::case::Case;
@@ -17,7 +18,7 @@ pub(crate) const CORRUPT: &str = "corrupt";
 pub(crate) const TAMPERED: &str = "tampered";
 
 pub(crate) fn cases() -> Vec<Case> {
-    [files::cases(), commits::cases(), frames::cases(), events::cases(), chains::cases(), tails::cases()].concat()
+    [files::cases(), commits::cases(), frames::cases(), events::cases(), chains::cases(), tails::cases(), packed::cases()].concat()
 }
 
 /// Genesis, one event (position 1), closed: every record lies below the watermark. Commits 0 to 2, one block each.
