@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chainring::disk::WritePath;
 use chainring::{AsOf, Position, Remembered, Version};
 use chainring_format::limits::SEGMENT_BYTES_MAX;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +11,13 @@ use crate::{form, time};
 
 /// Smaller segments than this are for the engine's own tests.
 const SEGMENT_BYTES_MIN: u64 = 256 << 10;
+/// What is measured with larger bodies is only the device.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+/// Beyond this nearly every event goes to one stream.
+const ZIPF_EXPONENT_MAX: f64 = 10.0;
+/// Shorter than this says nothing, longer than an hour nobody waits.
+const SECONDS_MIN: f64 = 0.1;
+const SECONDS_MAX: f64 = 3600.0;
 
 /// Chainring: an embedded event log that can prove what it says.
 #[derive(Debug, Parser)]
@@ -61,6 +69,75 @@ pub(crate) enum Command {
     Salvage(Salvage),
     /// Tell, take back and prove one wrong cancellation
     Demo(Demo),
+    /// Measure appending, reading or verifying on this machine, beside what the machine itself can do
+    Bench(Bench),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Subject {
+    /// Appending
+    Ingest,
+    /// Scanning everything, then reading single streams
+    Read,
+    /// Verifying every checksum, link and digest
+    Verify,
+}
+
+/// When an append counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// On stable storage
+    Durable,
+    /// Handed to the operating system
+    Written,
+}
+
+/// Options of `bench`. Not every subject uses every one.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) subject: Subject,
+    /// Threads that append, read or verify; verify takes all cores where nothing is said, the others one
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<u64>,
+    /// Receipts that each thread leaves outstanding; 1 = append and wait
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    pub(crate) in_flight: u64,
+    /// Size of a body, such as 256, 1KiB, 4MiB
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = payload_bytes)]
+    pub(crate) payload: u64,
+    /// Streams that events go to, such as 10k, 1M
+    #[arg(long, value_name = "N", default_value = "10k", value_parser = at_least_one)]
+    pub(crate) streams: u64,
+    /// Exponent of the Zipf distribution of events over streams; 0 = all alike
+    #[arg(long, value_name = "S", default_value = "0", value_parser = zipf_exponent)]
+    pub(crate) zipf: f64,
+    /// Events of an atomic batch; 1 = single events
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    pub(crate) batch: u64,
+    /// When an append counts as done
+    #[arg(long, value_enum, default_value = "durable")]
+    pub(crate) durability: Level,
+    /// How long to measure, warm-up and baseline not counted
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Events of the store that is read or verified, such as 200k, 1M
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = at_least_one)]
+    pub(crate) events: u64,
+    /// Where to measure: a new directory is made in this one and removed afterwards
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Which way bytes take to the disk: auto, portable or uring
+    #[arg(long, value_name = "PATH", default_value = "auto")]
+    pub(crate) write_path: WritePath,
+    /// Draw what was measured
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Do not measure what the machine itself can do
+    #[arg(long)]
+    pub(crate) no_baseline: bool,
 }
 
 /// Options of `salvage`.
@@ -233,6 +310,41 @@ fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// A number of things, plain or with a decimal suffix.
+fn count(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match count(text) {
+        None => Err("not a count: expected a number such as 64, 10k or 1M".into()),
+        Some(0) => Err("at least 1 is needed".into()),
+        Some(number) => Ok(number),
+    }
+}
+
+fn payload_bytes(text: &str) -> Result<u64, String> {
+    let bytes = size(text).ok_or("not a size: expected a number such as 256, 1KiB or 4MiB")?;
+    if bytes <= PAYLOAD_BYTES_MAX { Ok(bytes) } else { Err(format!("a body has at most {PAYLOAD_BYTES_MAX} bytes here")) }
+}
+
+fn zipf_exponent(text: &str) -> Result<f64, String> {
+    let exponent = text.parse::<f64>().ok().filter(|exponent| (0.0..=ZIPF_EXPONENT_MAX).contains(exponent));
+    exponent.ok_or_else(|| format!("expected a number from 0 to {ZIPF_EXPONENT_MAX}"))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (SECONDS_MIN..=SECONDS_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("expected a number from {SECONDS_MIN} to {SECONDS_MAX}"))
+}
+
 fn segment_bytes(text: &str) -> Result<u64, String> {
     let bytes = size(text).ok_or("not a size: expected a number such as 262144, 256KiB or 64MiB")?;
     if (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) {
@@ -289,6 +401,19 @@ mod tests {
             assert_eq!(size(text), bytes, "{text}");
         }
         assert!(segment_bytes("262143").is_err() && segment_bytes("262144").is_ok() && segment_bytes("9GiB").is_err());
+    }
+
+    #[test]
+    fn counts() {
+        let cases = [("64", Some(64)), ("10k", Some(10_000)), ("1M", Some(1_000_000)), ("2m", Some(2_000_000)), ("0", Some(0))];
+        let bad = ["", "k", "1KiB", "1.5M", "-1", "1g", "99999999999999999999", "18446744073709551615k"];
+        for (text, number) in cases.into_iter().chain(bad.map(|text| (text, None))) {
+            assert_eq!(count(text), number, "{text}");
+        }
+        assert!(at_least_one("0").is_err() && at_least_one("1").is_ok());
+        assert!(payload_bytes("4MiB") == Ok(4 << 20) && payload_bytes("0") == Ok(0) && payload_bytes("65MiB").is_err());
+        assert!(zipf_exponent("1.1") == Ok(1.1) && zipf_exponent("-1").is_err() && zipf_exponent("NaN").is_err());
+        assert!(seconds("0.3") == Ok(0.3) && seconds("0").is_err() && seconds("inf").is_err());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `chainring`: the command line of Chainring.
 //!
-//! Every command but `init`, `import`, `pack` and `demo`, which brings its own log, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
+//! Every command but `init`, `import` and `pack`, and `demo` and `bench`, which bring their own logs, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
+mod bench;
 mod cli;
 mod demo;
 mod export;
@@ -35,9 +36,11 @@ use output::{Answer, Out, conclude};
 #[must_use]
 pub fn run_program() -> ExitCode {
     let Cli { common: Common { log, json }, command } = Cli::parse();
-    if let Command::Demo(args) = &command {
-        // The one command that brings its own log.
-        return conclude(demo::run(args.keep.as_deref(), json, &mut anstream::stdout().lock()));
+    // Two commands bring their own logs.
+    match &command {
+        Command::Demo(args) => return conclude(demo::run(args.keep.as_deref(), json, &mut anstream::stdout().lock())),
+        Command::Bench(args) => return conclude(bench::run(args, &mut Out::new(json))),
+        _ => {}
     }
     let Some(log) = log.filter(|log| !log.as_os_str().is_empty()) else {
         Cli::command().error(ErrorKind::MissingRequiredArgument, "which log? Give --log DIR, or set CHAINRING_LOG").exit();
@@ -59,6 +62,6 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Verify(args) => verify::run(log, args, out),
         Command::Fsck => fsck::run(log, out),
         Command::Salvage(args) => salvage::run(log, args, out),
-        Command::Demo(_) => unreachable!("the demo was run before a log was asked for"),
+        Command::Demo(_) | Command::Bench(_) => unreachable!("was run before a log was asked for"),
     }
 }
