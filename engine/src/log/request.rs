@@ -124,6 +124,7 @@ impl Event {
         Ok(PreparedEvent {
             stream: StreamKey::of(&self.stream),
             event_id: id,
+            is_id_drawn: self.id.is_none(),
             expected: self.expected,
             salt,
             slot_crc: slot_crc(&self.body, salt.as_ref()),

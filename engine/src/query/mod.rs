@@ -128,7 +128,7 @@ impl View {
 
     fn head_of(&self, name: &str) -> Option<StreamHead> {
         let id = chainring_format::hash::stream_id(name);
-        let head = read(&self.shared.directory).stream(&id).copied();
+        let head = read(&self.shared.directory).stream(&id);
         head.filter(|head| head.name_rest == name_rest(name) && head.first_position < self.limit)
     }
 
@@ -179,7 +179,7 @@ impl View {
     /// # Errors
     /// Damage, or an error of the device.
     pub fn streams(&self) -> Result<Vec<(&str, Version)>, ReadError> {
-        let mut heads: Vec<StreamHead> = read(&self.shared.directory).streams().copied().collect();
+        let mut heads: Vec<StreamHead> = read(&self.shared.directory).streams().collect();
         heads.retain(|head| head.first_position < self.limit);
         heads.sort_unstable_by_key(|head| head.first_position);
         let mut streams = Vec::with_capacity(heads.len());

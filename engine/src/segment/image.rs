@@ -13,10 +13,13 @@ use crate::sync::{Arc, AtomicUsize, Ordering};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+/// Memory that is taken at once: a huge page.
+const POPULATED_BYTES: usize = 2 << 20;
+
 /// Memory as long as a segment, at the segment's own offsets. Pages are taken when they are first written.
 #[derive(Debug)]
 pub(crate) struct Image {
-    /// Never used through `DerefMut` after construction; it owns the memory behind `start`.
+    /// Used through `DerefMut` only while nobody else has the image; it owns the memory behind `start`.
     map: MmapMut,
     start: *mut u8,
     bytes: usize,
@@ -43,8 +46,26 @@ impl Image {
 
     /// Takes the memory now, so that whoever places frames does not have to wait for it.
     pub(crate) fn populate(&self) {
-        // Where the system does not know this, memory is taken when it is first written.
-        let _ = self.map.advise(Advice::PopulateWrite);
+        // In pieces: while the system takes memory, nothing else of this process gets any.
+        for start in (0..self.bytes).step_by(POPULATED_BYTES) {
+            // Where the system does not know this, memory is taken when it is first written.
+            let _ = self.map.advise_range(Advice::PopulateWrite, start, POPULATED_BYTES.min(self.bytes - start));
+        }
+    }
+
+    /// The image of another empty segment of the same size, in the memory of one that nobody reads any more: memory that is there costs a fraction of
+    /// memory that the system has to find. `None` if somebody still reads it.
+    pub(crate) fn again(mut image: Arc<Image>) -> Option<ImageWriter> {
+        let inner = Arc::get_mut(&mut image)?;
+        let placed = std::mem::take(inner.placed.get_mut());
+        inner.map[..placed].fill(0);
+        inner.start = inner.map.as_mut_ptr();
+        Some(ImageWriter { image, end: 0 })
+    }
+
+    /// Length of the segment that it is for.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes that were placed.
@@ -117,6 +138,19 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn memory_is_used_again_when_nobody_reads_it() {
+        let mut writer = Image::create(1 << 16).unwrap();
+        writer.place(5000, |room| room.fill(7));
+        let reader = Arc::clone(writer.image());
+        let image = Arc::clone(writer.image());
+        drop(writer);
+        assert!(Image::again(image).is_none(), "somebody reads it");
+        let mut writer = Image::again(reader).unwrap();
+        assert!(writer.image().placed().is_empty() && writer.end() == 0);
+        writer.place(1 << 16, |room| assert!(room.iter().all(|&byte| byte == 0)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::core::{Core, CoreOptions, Intake, segment_salt};
+use super::decide::Found;
 use super::recover::{LastSegment, Recovered};
 use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
 use crate::disk::{DirectoryLock, Environment};
@@ -135,11 +136,13 @@ pub(crate) fn begin(
         buckets: recovered.buckets,
         next_position: recovered.next_position,
         commit_digest: recovered.commit_digest,
+        found: Found::default(),
         links: Vec::new(),
         time_ns: recovered.time_ns,
         clock_read: None,
         unsynced_since_ns: None,
         spare: None,
+        retired: None,
         is_closed: recovered.closed,
         lock: Some(lock),
     };

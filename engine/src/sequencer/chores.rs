@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::core::Spare;
-use super::{Helm, Sequencer};
+use super::Sequencer;
+use super::core::{Core, Spare};
 use crate::disk::Clock;
-use crate::segment::{Ground, Zeros};
+use crate::segment::{Ground, Image, Zeros};
 use crate::sync::Arc;
 use crate::sync::model::{lock, try_lock};
 
@@ -29,6 +29,8 @@ pub(crate) struct Chores {
     synced_ns: u64,
     idle_rounds: u32,
     zeros: Option<Zeros>,
+    /// Whether the file system writes in place; asked once.
+    rewrites_in_place: Option<bool>,
     /// Making a spare has failed; it is not tried again before the next segment.
     no_spare_for: u64,
 }
@@ -37,7 +39,7 @@ pub(crate) struct Chores {
 enum Ahead {
     Nothing,
     Ground(Arc<Ground>),
-    Spare { number: u64, segment_bytes: u64 },
+    Spare { number: u64, segment_bytes: u64, retired: Option<Arc<Image>> },
 }
 
 impl Sequencer {
@@ -102,8 +104,8 @@ impl Sequencer {
     /// Makes the ground of the live segment ready, or the next segment.
     fn prepare_ahead(&self, chores: &mut Chores) -> bool {
         let ahead = {
-            let Some(helm) = try_lock(&self.helm) else { return true };
-            next_step(&helm, chores)
+            let Some(mut helm) = try_lock(&self.helm) else { return true };
+            next_step(&mut helm.core, chores)
         };
         let disk = self.pipeline.disk();
         match ahead {
@@ -113,7 +115,7 @@ impl Sequencer {
                     self.pipeline.fail("making a segment ready".to_owned(), error);
                 }
             }
-            Ahead::Spare { number, segment_bytes } => match Spare::ahead(disk, number, segment_bytes) {
+            Ahead::Spare { number, segment_bytes, retired } => match Spare::ahead(disk, number, segment_bytes, retired) {
                 Ok(spare) => {
                     let mut helm = lock(&self.helm);
                     let core = &mut helm.core;
@@ -133,12 +135,12 @@ impl Sequencer {
     }
 }
 
-fn next_step(helm: &Helm, chores: &Chores) -> Ahead {
-    let core = &helm.core;
+fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
     if !core.is_open() {
         return Ahead::Nothing;
     }
-    let zeros_pay = core.writer.ground().is_worth_it() && core.environment.disk.rewrites_in_place();
+    let in_place = *chores.rewrites_in_place.get_or_insert_with(|| core.environment.disk.rewrites_in_place());
+    let zeros_pay = in_place && core.writer.ground().is_worth_it();
     if zeros_pay && core.writer.ground().needs_step() {
         return Ahead::Ground(Arc::clone(core.writer.ground()));
     }
@@ -149,7 +151,7 @@ fn next_step(helm: &Helm, chores: &Chores) -> Ahead {
             let number = core.writer.header().number.get() + 1;
             let half = core.writer.end() > core.writer.header().segment_bytes.get() / 2;
             if half && chores.no_spare_for != number {
-                Ahead::Spare { number, segment_bytes: core.options.segment_bytes }
+                Ahead::Spare { number, segment_bytes: core.options.segment_bytes, retired: core.retired.take() }
             } else {
                 Ahead::Nothing
             }

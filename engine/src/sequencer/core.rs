@@ -16,8 +16,8 @@ use chainring_format::limits::BATCH_BYTES_MAX;
 use chainring_format::{EventId, Link, Position, Version};
 use zerocopy::FromZeros;
 
-use super::decide::{Found, Refusal, decide};
-use super::heads::{Buckets, StreamHead};
+use super::decide::{Found, Refusal, Target, decide};
+use super::heads::{Buckets, Directory, StreamHead};
 use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
 use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
@@ -27,7 +27,7 @@ use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment};
 use crate::error::{AppendError, Poison};
 use crate::ring::{Drain, Drained};
 use crate::segment::{Ground, Image, ImageWriter, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
-use crate::sync::{Arc, write};
+use crate::sync::{Arc, RwLock, RwLockWriteGuard, write};
 
 /// A jump of the clock beyond this is not believed without being told to.
 const CLOCK_JUMP_NS_MAX: u64 = 3_600_000_000_000;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub next_position: u64,
     /// Digest of the last closed commit.
     pub commit_digest: Hash,
+    /// What was found about the request whose turn it is.
+    pub found: Found,
     /// Links of the commit under construction.
     pub links: Vec<Link>,
     /// recorded_at of the last record.
@@ -66,6 +68,8 @@ pub(crate) struct Core {
     pub unsynced_since_ns: Option<u64>,
     /// The next segment, made ready before it is needed.
     pub spare: Option<Spare>,
+    /// The image of the last segment that was ended, as long as its memory may be used again.
+    pub retired: Option<Arc<Image>>,
     /// The last commit on disk says that the log was closed.
     pub is_closed: bool,
     pub lock: Option<Box<dyn DirectoryLock>>,
@@ -81,12 +85,12 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Reserves space and memory.
+    /// Reserves space and memory; `retired` is the image of a segment that has ended, whose memory may do.
     ///
     /// # Errors
     /// Want of either; nothing was promised.
-    fn new(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Spare> {
-        let image = Image::create(segment_bytes as usize)?;
+    fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
+        let image = Spare::image(segment_bytes, retired).map_or_else(|| Image::create(segment_bytes as usize), Ok)?;
         Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
     }
 
@@ -94,10 +98,20 @@ impl Spare {
     ///
     /// # Errors
     /// As for [`Spare::new`].
-    pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Spare> {
-        let image = Image::create(segment_bytes as usize)?;
-        image.image().populate();
+    pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
+        let image = match Spare::image(segment_bytes, retired) {
+            Some(image) => image,
+            None => {
+                let image = Image::create(segment_bytes as usize)?;
+                image.image().populate();
+                image
+            }
+        };
         Ok(Spare::of(Reserved::ahead(disk, number, segment_bytes)?, segment_bytes, image))
+    }
+
+    fn image(segment_bytes: u64, retired: Option<Arc<Image>>) -> Option<ImageWriter> {
+        retired.filter(|image| image.bytes_max() as u64 == segment_bytes).and_then(Image::again)
     }
 
     fn of(reserved: Reserved, segment_bytes: u64, image: ImageWriter) -> Spare {
@@ -150,6 +164,29 @@ impl Intake {
     }
 }
 
+/// Requests that are sequenced before readers of the directory get a turn, and whose heads are brought into the cache together.
+const STRETCH: usize = 64;
+
+/// The directory, locked for as long as it is moved.
+struct Held<'a> {
+    lock: &'a RwLock<Directory>,
+    guard: Option<RwLockWriteGuard<'a, Directory>>,
+}
+
+impl<'a> Held<'a> {
+    fn new(lock: &'a RwLock<Directory>) -> Held<'a> {
+        Held { lock, guard: None }
+    }
+
+    fn get(&mut self) -> &mut Directory {
+        self.guard.get_or_insert_with(|| write(self.lock))
+    }
+
+    fn release(&mut self) {
+        self.guard = None;
+    }
+}
+
 /// Answers on their way, with the callers who get them.
 pub(super) type Answers = Vec<(Reply, Answer)>;
 
@@ -198,7 +235,15 @@ impl Core {
         let Intake { drain, drained, .. } = intake;
         let mut answers = Vec::with_capacity(drained.len());
         let mut did_something = !drained.is_empty();
-        for (Submission { load, durability, reply }, at) in drained.drain(..).map(Drained::split) {
+        let mut directory = Held::new(&pipeline.shared.directory);
+        let mut rest = drained.drain(..);
+        loop {
+            let ahead = rest.as_slice();
+            if ahead.len().is_multiple_of(STRETCH) {
+                directory.release();
+                directory.get().touch(ahead.iter().take(STRETCH).filter_map(|drained| drained.parts().0.lone()));
+            }
+            let Some((Submission { load, durability, reply }, at)) = rest.next().map(Drained::split) else { break };
             let answer = match self.refusal(pipeline) {
                 Some(refusal) => Answer::Failed(refusal),
                 None => {
@@ -208,7 +253,7 @@ impl Core {
                         }
                         Load::Parcel(parcel) => parcel.view(),
                     };
-                    self.sequence(request, durability, &mut answers, pipeline)
+                    self.sequence(request, durability, &mut answers, &mut directory, pipeline)
                 }
             };
             if let Load::Parcel(parcel) = &load {
@@ -216,6 +261,8 @@ impl Core {
             }
             answers.push((reply, answer));
         }
+        directory.release();
+        drop(rest);
         drain.give_back();
         if self.lock.is_none() {
             // Refusals of a log that is closed, which wait for nothing.
@@ -235,25 +282,37 @@ impl Core {
     }
 
     /// Decides one request and, if it may happen, places it whole. `answers` are those before it in the same group.
-    fn sequence(&mut self, request: RequestView<'_>, durability: Durability, answers: &mut Answers, pipeline: &Pipeline) -> Answer {
-        let found = match decide(&crate::sync::read(&pipeline.shared.directory), request) {
-            Ok(found) => found,
+    fn sequence(
+        &mut self,
+        request: RequestView<'_>,
+        durability: Durability,
+        answers: &mut Answers,
+        directory: &mut Held<'_>,
+        pipeline: &Pipeline,
+    ) -> Answer {
+        if request.events.len() > 1 {
+            directory.get().touch(request.events.iter().map(PreparedEvent::ids));
+        }
+        match decide(directory.get(), request, &mut self.found) {
+            Ok(()) => {}
             Err(Refusal::Known(positions)) => return Answer::Known { parcel: Box::new(request.to_parcel()), durability, positions },
             Err(Refusal::Failed(error)) => return Answer::Failed(error),
-        };
+        }
         let now_ns = match self.read_clock() {
             Ok(now_ns) => now_ns,
             Err(error) => return Answer::Failed(error),
         };
         let frames_bytes = request.frames_bytes_max();
         debug_assert!(frames_bytes <= BATCH_BYTES_MAX, "the front door bounds a request");
-        if !self.writer.has_room(frames_bytes)
-            && let Err(error) = self.make_room(frames_bytes, answers, pipeline)
-        {
-            return Answer::Failed(error);
+        if !self.writer.has_room(frames_bytes) {
+            // Takes its time, and moves no head.
+            directory.release();
+            if let Err(error) = self.make_room(frames_bytes, answers, pipeline) {
+                return Answer::Failed(error);
+            }
         }
         self.time_ns = now_ns;
-        Answer::Appended(self.place(request, found, durability, &pipeline.shared))
+        Answer::Appended(self.place(request, durability, directory.get()))
     }
 
     /// Ends the live segment and begins one that has room for `frames_bytes`. Rotation is a barrier: what the old segment holds is durable before
@@ -291,23 +350,36 @@ impl Core {
     }
 
     /// Assigns positions, versions and links, and puts the frames into the image. Cannot fail: everything was decided and counted before.
-    fn place(&mut self, request: RequestView<'_>, found: Found, durability: Durability, shared: &Shared) -> Receipt {
-        let mut directory = write(&shared.directory);
+    fn place(&mut self, request: RequestView<'_>, durability: Durability, directory: &mut Directory) -> Receipt {
         let batch_count = request.batch_count();
         let mut receipts = Vec::with_capacity(if request.batch { request.events.len() } else { 0 });
-        for ((event, content), index) in request.contents().zip(0_u32..) {
-            let head = if index == 0 { found.head } else { directory.stream(&event.stream.id).copied() };
+        let targets = std::mem::take(&mut self.found.targets);
+        // Numbers of the request's new streams, as far as they have one.
+        let mut news = Vec::new();
+        for (((event, content), &target), index) in request.contents().zip(&targets).zip(0_u32..) {
+            let number = match target {
+                Target::Known(number) => Some(number),
+                Target::New(place) => news.get(place).copied(),
+            };
+            let head = number.map(|number| directory.head(number));
             let receipt = self.place_event(event, content, head, (if request.batch { index } else { 0 }, batch_count));
             let (version, position, link) = (receipt.version.0, receipt.position.0, receipt.link);
-            let first_position = head.map_or(position, |head| head.first_position);
-            directory
-                .set_stream(event.stream.id, StreamHead { version, position, link, first_position, name_rest: event.stream.name_rest });
-            directory.insert_id(event.event_id, position);
-            if !request.batch {
+            match number {
+                Some(number) => directory.advance(number, version, position, link),
+                None => {
+                    let head = StreamHead { version, position, link, first_position: position, name_rest: event.stream.name_rest };
+                    news.push(directory.add_stream(event.stream.id, head));
+                }
+            }
+            directory.add_id(event.event_id, position);
+            if request.batch {
+                receipts.push(receipt);
+            } else {
+                self.found.targets = targets;
                 return Receipt { events: receipt.into(), epoch: self.epoch, durability, duplicate: false };
             }
-            receipts.push(receipt);
         }
+        self.found.targets = targets;
         Receipt { events: receipts.into(), epoch: self.epoch, durability, duplicate: false }
     }
 
@@ -432,7 +504,7 @@ impl Core {
             Some(spare) if spare.reserved.number() == number && spare.segment_bytes == segment_bytes => spare,
             other => {
                 other.into_iter().for_each(|other| other.discard(&*disk));
-                Spare::new(&*disk, number, segment_bytes).map_err(RotateError::Refused)?
+                Spare::new(&*disk, number, segment_bytes, self.retired.take()).map_err(RotateError::Refused)?
             }
         };
         let Spare { reserved, image, ground, .. } = spare;
@@ -484,6 +556,7 @@ impl Core {
             }
             catalog.push(Arc::clone(self.writer.segment()));
         });
+        self.retired = Some(Arc::clone(old.image()));
         self.leave_mark(shared);
         Ok(())
     }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use chainring_format::{StreamId, Version};
 
-use super::heads::{Directory, StreamHead};
+use super::heads::{Directory, StreamNumber};
 use super::request::{RequestView, StreamKey};
+use crate::condition::Expected;
 use crate::error::{AppendError, Conflict};
 
 /// Why a request does not happen.
@@ -17,58 +18,95 @@ pub(super) enum Refusal {
     Failed(AppendError),
 }
 
-/// What is found while deciding about a single event, and needed again to place it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Found {
-    /// Head of the stream of the first event.
-    pub head: Option<StreamHead>,
+/// Where an event's stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// In the directory.
+    Known(StreamNumber),
+    /// Not there yet: the so manieth new stream of the request.
+    New(usize),
 }
 
-/// Whether the request may happen. All failing conditions are reported together.
-pub(super) fn decide(directory: &Directory, request: RequestView<'_>) -> Result<Found, Refusal> {
-    // Ids come first: a retry of what has already happened is answered with what happened, whatever its conditions say now.
-    if request.events.iter().any(|event| directory.position_of(&event.event_id).is_some()) {
-        return Err(Refusal::Known(request.events.iter().map(|event| directory.position_of(&event.event_id)).collect()));
+/// What is found while deciding, and needed again to place; its memory is used from request to request.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// One for every event.
+    pub targets: Vec<Target>,
+    /// New streams of a batch, which may be met again in it.
+    news: HashMap<StreamId, (usize, [u8; 16])>,
+    /// How far earlier events of the same batch move a stream, if somebody asks.
+    moved: HashMap<Target, u64>,
+}
+
+impl std::hash::Hash for Target {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Target::Known(number) => number.hash(state),
+            Target::New(index) => (!index).hash(state),
+        }
+    }
+}
+
+/// Whether the request may happen, and where its streams are. All failing conditions are reported together.
+pub(super) fn decide(directory: &Directory, request: RequestView<'_>, found: &mut Found) -> Result<(), Refusal> {
+    let events = request.events;
+    found.targets.clear();
+    // Ids come first: a retry of what has already happened is answered with what happened, whatever its conditions say now. An id that was just drawn
+    // is not in the log.
+    if events.iter().any(|event| !event.is_id_drawn && directory.position_of(&event.event_id).is_some()) {
+        return Err(Refusal::Known(events.iter().map(|event| directory.position_of(&event.event_id)).collect()));
     }
     let mut conflicts = Vec::new();
     for required in request.required {
-        let found = version(head_of(directory, &required.stream, || &required.name)?);
-        if !required.expected.holds(found) {
-            conflicts.push(Conflict { stream: required.name.clone(), expected: required.expected, found: Version(found) });
+        let version = number_of(directory, &required.stream, || &required.name)?.map_or(0, |number| directory.head(number).version);
+        if !required.expected.holds(version) {
+            conflicts.push(Conflict { stream: required.name.clone(), expected: required.expected, found: Version(version) });
         }
     }
-    let mut first = None;
-    // Versions as the earlier events of the same batch leave them.
-    let mut moved: HashMap<StreamId, (u64, [u8; 16])> = HashMap::new();
+    if events.len() > 1 {
+        found.news.clear();
+    }
+    let asks = events.iter().any(|event| event.expected != Expected::Any);
+    if asks && events.len() > 1 {
+        found.moved.clear();
+    }
     for (event, content) in request.contents() {
         let stream = &event.stream;
-        let found = match moved.get(&stream.id) {
-            Some((_, name_rest)) if *name_rest != stream.name_rest => return Err(collision(content.name())),
-            Some(&(version, _)) => version,
+        let target = match number_of(directory, stream, || content.name())? {
+            Some(number) => Target::Known(number),
+            None if events.len() == 1 => Target::New(0),
             None => {
-                let head = head_of(directory, stream, || content.name())?;
-                first = first.or(Some(Found { head }));
-                version(head)
+                let next = found.news.len();
+                let (index, name_rest) = *found.news.entry(stream.id).or_insert((next, stream.name_rest));
+                if name_rest != stream.name_rest {
+                    return Err(collision(content.name()));
+                }
+                Target::New(index)
             }
         };
-        if !event.expected.holds(found) {
-            conflicts.push(Conflict { stream: content.name().to_owned(), expected: event.expected, found: Version(found) });
+        if asks {
+            let mut version = match target {
+                Target::Known(number) => directory.head(number).version,
+                Target::New(_) => 0,
+            };
+            if events.len() > 1 {
+                let moved = found.moved.entry(target).or_insert(0);
+                version += *moved;
+                *moved += 1;
+            }
+            if !event.expected.holds(version) {
+                conflicts.push(Conflict { stream: content.name().to_owned(), expected: event.expected, found: Version(version) });
+            }
         }
-        if request.events.len() > 1 {
-            moved.insert(stream.id, (found + 1, stream.name_rest));
-        }
+        found.targets.push(target);
     }
-    if conflicts.is_empty() { Ok(first.unwrap_or_default()) } else { Err(Refusal::Failed(AppendError::Refused(conflicts))) }
+    if conflicts.is_empty() { Ok(()) } else { Err(Refusal::Failed(AppendError::Refused(conflicts))) }
 }
 
-fn version(head: Option<StreamHead>) -> u64 {
-    head.map_or(0, |head| head.version)
-}
-
-fn head_of<'a>(directory: &Directory, stream: &StreamKey, name: impl FnOnce() -> &'a str) -> Result<Option<StreamHead>, Refusal> {
-    match directory.stream(&stream.id) {
-        Some(head) if head.name_rest != stream.name_rest => Err(collision(name())),
-        head => Ok(head.copied()),
+fn number_of<'a>(directory: &Directory, stream: &StreamKey, name: impl FnOnce() -> &'a str) -> Result<Option<StreamNumber>, Refusal> {
+    match directory.number_of(&stream.id) {
+        Some(number) if directory.head(number).name_rest != stream.name_rest => Err(collision(name())),
+        number => Ok(number),
     }
 }
 
@@ -80,9 +118,9 @@ fn collision(name: &str) -> Refusal {
 mod tests {
     use chainring_format::{EventId, Link};
 
+    use super::super::heads::StreamHead;
     use super::super::request::{Parcel, PreparedEvent, Required};
     use super::*;
-    use crate::condition::Expected;
 
     fn key(name_rest: u8) -> StreamKey {
         // Two names with one id: what a 128-bit collision would look like.
@@ -93,6 +131,7 @@ mod tests {
         let event = |(number, (name, rest)): (usize, &(&str, u8))| PreparedEvent {
             stream: key(*rest),
             event_id: EventId([number as u8 + 1; 16]),
+            is_id_drawn: false,
             expected: Expected::Any,
             salt: None,
             slot_crc: 0,
@@ -109,21 +148,22 @@ mod tests {
         }
     }
 
-    fn collides(answer: Result<Found, Refusal>, name: &str) -> bool {
-        matches!(answer, Err(Refusal::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
+    fn collides(directory: &Directory, parcel: &Parcel, name: &str) -> bool {
+        matches!(decide(directory, parcel.view(), &mut Found::default()), Err(Refusal::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
     }
 
     #[test]
     fn a_second_name_with_the_same_id_is_refused() {
         let mut directory = Directory::default();
-        assert!(decide(&directory, parcel(&[("first", 1), ("first", 1)]).view()).is_ok());
-        assert!(collides(decide(&directory, parcel(&[("first", 1), ("second", 2)]).view()), "second"), "inside one batch");
+        let may = |directory: &Directory, parcel: &Parcel| decide(directory, parcel.view(), &mut Found::default()).is_ok();
+        assert!(may(&directory, &parcel(&[("first", 1), ("first", 1)])));
+        assert!(collides(&directory, &parcel(&[("first", 1), ("second", 2)]), "second"), "inside one batch");
         let head = StreamHead { version: 1, position: 1, link: Link::default(), first_position: 1, name_rest: [1; 16] };
-        directory.set_stream(StreamId([7; 16]), head);
-        assert!(decide(&directory, parcel(&[("first", 1)]).view()).is_ok());
-        assert!(collides(decide(&directory, parcel(&[("second", 2)]).view()), "second"));
+        directory.add_stream(StreamId([7; 16]), head);
+        assert!(may(&directory, &parcel(&[("first", 1)])));
+        assert!(collides(&directory, &parcel(&[("second", 2)]), "second"));
         let mut required = parcel(&[]);
         required.required.push(Required { stream: key(2), name: "second".into(), expected: Expected::Any });
-        assert!(collides(decide(&directory, required.view()), "second"), "also where it is only read");
+        assert!(collides(&directory, &required, "second"), "also where it is only read");
     }
 }

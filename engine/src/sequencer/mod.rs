@@ -9,6 +9,8 @@
 use std::task::Waker;
 use std::time::Duration;
 
+use chainring_format::{EventId, StreamId};
+
 use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
@@ -28,6 +30,7 @@ mod pipeline;
 mod recover;
 mod remember;
 mod request;
+mod table;
 
 pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
@@ -107,6 +110,16 @@ pub(crate) struct Submission {
     reply: Reply,
 }
 
+impl Submission {
+    /// Ids of the event that travels in the ring.
+    fn lone(&self) -> Option<(&StreamId, &EventId)> {
+        match &self.load {
+            Load::Event(event) => Some(event.ids()),
+            Load::Parcel(_) => None,
+        }
+    }
+}
+
 /// Where an answer is awaited. It is given exactly once.
 #[derive(Debug)]
 pub(crate) struct Reply(Arc<Slot<Answer>>);
@@ -176,6 +189,8 @@ pub(crate) struct Sequencer {
     opened_epoch: u64,
     /// Process that opened the log; the child of a fork is another one.
     process: u32,
+    /// That was noticed: whoever waits is told.
+    is_forked: AtomicBool,
 }
 
 impl Sequencer {
@@ -187,6 +202,7 @@ impl Sequencer {
             waiting_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             process: std::process::id(),
+            is_forked: AtomicBool::new(false),
         }
     }
 
@@ -259,7 +275,8 @@ impl Sequencer {
         };
         let ready = || match self.refusal() {
             Some(refusal) => Some(Err(refusal)),
-            None => try_claim().ok().map(Ok),
+            // The child of a fork may publish - it has the rings to itself - but nobody will ever make room or answer.
+            None => try_claim().ok().map(Ok).or_else(|| self.is_fork().then_some(Err(AppendError::ForkedHandle))),
         };
         self.pipeline.gate.wait(ready, || self.work(None), left).unwrap_or(Err(AppendError::Full))
     }
@@ -279,9 +296,7 @@ impl Sequencer {
 
     /// Why no append can be taken, if so.
     fn refusal(&self) -> Option<AppendError> {
-        if self.is_fork() {
-            Some(AppendError::ForkedHandle)
-        } else if let Some(poison) = self.pipeline.poison.get() {
+        if let Some(poison) = self.pipeline.poison.get() {
             Some(AppendError::Poisoned(Arc::clone(poison)))
         } else if self.is_closed() {
             Some(AppendError::Closed)
@@ -299,12 +314,13 @@ impl Sequencer {
 
     /// Does what can be done for others and oneself: leads, or lands what has come back from the disk. `false` if there is nothing but to sleep.
     fn work(&self, at_most: Option<Duration>) -> bool {
-        self.try_lead(true) || !self.is_fork() && self.pipeline.reap(at_most)
+        self.try_lead(true) || !self.is_forked.load(Ordering::Relaxed) && self.pipeline.reap(at_most)
     }
 
     /// The answer, if nothing needs to be waited for.
     fn ready(&self, slot: &Slot<Answer>) -> Option<Answer> {
-        slot.take().or_else(|| self.is_fork().then_some(Answer::Failed(AppendError::ForkedHandle)))
+        // Relaxed: this process has one thread if it is one that notices.
+        slot.take().or_else(|| self.is_forked.load(Ordering::Relaxed).then_some(Answer::Failed(AppendError::ForkedHandle)))
     }
 
     /// The answer, if it is there after leading; else the task is woken when something has moved on.
@@ -320,15 +336,24 @@ impl Sequencer {
         }
     }
 
+    /// Whether this is the child of a fork. A call of the system: not for every append.
     pub(crate) fn is_fork(&self) -> bool {
-        std::process::id() != self.process
+        let is_forked = std::process::id() != self.process;
+        if is_forked {
+            self.is_forked.store(true, Ordering::Relaxed);
+        }
+        is_forked
     }
 
     /// Leads one group if nobody else leads and there is one; `false` if there was nothing to do. Who does not wait for the outcome does not wait for
     /// the disk either, if that can be had.
     pub(crate) fn try_lead(&self, waits: bool) -> bool {
         loop {
-            if self.is_fork() || self.pipeline.in_flight() >= FLIGHTS_MAX {
+            if self.is_fork() {
+                // Something has happened, in a way: whoever waits can be told.
+                return true;
+            }
+            if self.pipeline.in_flight() >= FLIGHTS_MAX {
                 // Whatever lands next wakes those who could not lead.
                 return false;
             }

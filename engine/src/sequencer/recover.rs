@@ -325,7 +325,7 @@ impl Scan {
                 }
                 self.origin = genesis_origin(frame.body().unwrap_or_default()).to_owned();
             }
-            self.directory.advance(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
+            self.directory.take_in(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
             self.buckets.advance(frame.bucket(), position, frame.link());
             self.time_ns = self.time_ns.max(frame.header.recorded_at_ns.get());
             self.next_position += 1;
@@ -349,26 +349,27 @@ impl Scan {
 
 impl Directory {
     /// Takes in a record that was found in the log.
-    fn advance(&mut self, position: u64, frame: &chainring_format::frame::FrameView<'_>) -> Result<(), Violation> {
+    fn take_in(&mut self, position: u64, frame: &chainring_format::frame::FrameView<'_>) -> Result<(), Violation> {
         if !frame.is_event() {
             return Ok(());
         }
-        if !self.insert_id(frame.event_id(), position) {
+        let id = frame.event_id();
+        if self.position_of(&id).is_some() {
             return Err(Violation { rule: "H2", why: "the event id occurs twice" });
         }
-        let version = frame.header.version.get();
-        let link = frame.link();
-        let head = self.stream(&frame.stream_id()).copied().unwrap_or_else(|| super::StreamHead {
-            version: 0,
-            position,
-            link,
-            first_position: position,
-            name_rest: frame.name().map_or([0; 16], name_rest),
-        });
-        if head.version.checked_add(1) != Some(version) {
+        self.add_id(id, position);
+        let (version, link) = (frame.header.version.get(), frame.link());
+        let number = self.number_of(&frame.stream_id());
+        if number.map_or(0, |number| self.head(number).version).checked_add(1) != Some(version) {
             return Err(Violation { rule: "H1", why: "the version does not continue the stream" });
         }
-        self.set_stream(frame.stream_id(), super::StreamHead { version, position, link, ..head });
+        match number {
+            Some(number) => Directory::advance(self, number, version, position, link),
+            None => {
+                let name_rest = frame.name().map_or([0; 16], name_rest);
+                self.add_stream(frame.stream_id(), super::StreamHead { version, position, link, first_position: position, name_rest });
+            }
+        }
         Ok(())
     }
 }

@@ -30,6 +30,8 @@ impl StreamKey {
 pub(crate) struct PreparedEvent {
     pub stream: StreamKey,
     pub event_id: EventId,
+    /// The id is new: this open of the log has just drawn it.
+    pub is_id_drawn: bool,
     pub expected: Expected,
     pub salt: Option<[u8; 16]>,
     /// Checksum of the body's slot, not yet bound to a place.
@@ -57,6 +59,11 @@ impl<'a> Content<'a> {
 }
 
 impl PreparedEvent {
+    /// Whose event it is, and which.
+    pub(crate) fn ids(&self) -> (&StreamId, &EventId) {
+        (&self.stream.id, &self.event_id)
+    }
+
     /// Bytes of name, metadata and body, which lie one behind the other.
     pub(crate) fn content_bytes(&self) -> usize {
         usize::from(self.name_bytes) + self.metadata_bytes as usize + self.body_bytes as usize

@@ -1,0 +1,182 @@
+//! A hash table that never stops to grow, for tables of millions of small entries.
+//!
+//! Open addressing with linear probing over one flat piece of memory: an entry is found in the cache line that its hash points to, mostly, and the
+//! memory is taken in huge pages where the system has them. When it is full, a table of twice the size takes its place and a few entries move
+//! over with every insertion, so nobody ever waits for all of them; until then lookups ask both.
+//!
+//! Entries are put in once and never change or leave. Absent on purpose: hashing, keys; the caller knows what an entry is.
+
+use std::io;
+use std::marker::PhantomData;
+
+use memmap2::{Advice, MmapMut, MmapOptions};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Entries of a new table.
+const ENTRIES_MIN: usize = 1 << 12;
+/// Part of the places that may be taken, in sixteenths: beyond it, probing gets long.
+const FILL_MAX_16THS: usize = 11;
+/// Places that move over with an insertion. The table is twice as large by then, so two would do.
+const MOVED_PER_INSERT: usize = 4;
+/// Tables of at least this many bytes ask for huge pages.
+const HUGE_BYTES_MIN: usize = 4 << 20;
+
+/// What a table holds. All zeros is a free place.
+pub(super) trait Entry: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
+    fn is_free(&self) -> bool;
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Table<E> {
+    now: Places<E>,
+    /// The smaller table that is being left, and how many of its places have moved.
+    before: Option<(Places<E>, usize)>,
+    count: usize,
+}
+
+/// Memory for flat arrays: zeros at first, taken page by page.
+///
+/// # Panics
+/// If the system has none.
+pub(super) fn zeroed(bytes: usize) -> MmapMut {
+    let map: io::Result<MmapMut> = MmapOptions::new().len(bytes).map_anon();
+    let map = map.expect("memory for the tables of the log");
+    if bytes >= HUGE_BYTES_MIN {
+        // Where it is not to be had, nothing changes.
+        let _ = map.advise(Advice::HugePage);
+    }
+    map
+}
+
+#[derive(Debug)]
+struct Places<E> {
+    map: MmapMut,
+    mask: usize,
+    entries: PhantomData<E>,
+}
+
+impl<E: Entry> Places<E> {
+    fn new(count: usize) -> Places<E> {
+        Places { map: zeroed(count * size_of::<E>()), mask: count - 1, entries: PhantomData }
+    }
+
+    fn all(&self) -> &[E] {
+        <[E]>::ref_from_bytes(&self.map).expect("a mapping begins on a page and holds whole entries")
+    }
+
+    fn all_mut(&mut self) -> &mut [E] {
+        <[E]>::mut_from_bytes(&mut self.map).expect("a mapping begins on a page and holds whole entries")
+    }
+
+    fn find(&self, hash: u64, is_it: &impl Fn(&E) -> bool) -> Option<&E> {
+        let all = self.all();
+        let mut place = hash as usize & self.mask;
+        loop {
+            let entry = &all[place];
+            if entry.is_free() {
+                return None;
+            }
+            if is_it(entry) {
+                return Some(entry);
+            }
+            place = (place + 1) & self.mask;
+        }
+    }
+
+    fn put(&mut self, hash: u64, entry: E) {
+        let mask = self.mask;
+        let all = self.all_mut();
+        let mut place = hash as usize & mask;
+        while !all[place].is_free() {
+            place = (place + 1) & mask;
+        }
+        all[place] = entry;
+    }
+}
+
+impl<E: Entry> Table<E> {
+    pub(super) fn new() -> Table<E> {
+        Table { now: Places::new(ENTRIES_MIN), before: None, count: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The entry with this hash that `is_it` says yes to.
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&E) -> bool) -> Option<&E> {
+        self.now.find(hash, &is_it).or_else(|| self.before.as_ref().and_then(|(before, _)| before.find(hash, &is_it)))
+    }
+
+    /// The entry at the place that a hash points to, whatever it is. Asking for many of them in a row brings their cache lines in side by side.
+    pub(super) fn touch(&self, hash: u64) -> &E {
+        &self.now.all()[hash as usize & self.now.mask]
+    }
+
+    /// Puts an entry in that is not there. `hash_of` gives the hash of any entry.
+    pub(super) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
+        self.make_room(&hash_of);
+        self.now.put(hash, entry);
+        self.count += 1;
+    }
+
+    fn make_room(&mut self, hash_of: &impl Fn(&E) -> u64) {
+        if let Some((before, moved)) = &mut self.before {
+            let next = (*moved + MOVED_PER_INSERT).min(before.mask + 1);
+            for entry in before.all()[*moved..next].iter().filter(|entry| !entry.is_free()) {
+                self.now.put(hash_of(entry), *entry);
+            }
+            *moved = next;
+            if next > before.mask {
+                self.before = None;
+            }
+        } else if (self.count + 1) * 16 > (self.now.mask + 1) * FILL_MAX_16THS {
+            let larger = Places::new((self.now.mask + 1) * 2);
+            self.before = Some((std::mem::replace(&mut self.now, larger), 0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    #[repr(C)]
+    struct Number(u64);
+
+    impl Entry for Number {
+        fn is_free(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    fn hash(number: &Number) -> u64 {
+        number.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20
+    }
+
+    #[test]
+    fn everything_is_found_while_the_table_grows() {
+        let mut table = Table::new();
+        for n in 1..=100_000_u64 {
+            let number = Number(n);
+            assert!(table.find(hash(&number), |entry| *entry == number).is_none());
+            table.insert(hash(&number), number, hash);
+            // The one just put in, the first, and one on the way.
+            for m in [n, 1, n / 2 + 1] {
+                assert_eq!(table.find(hash(&Number(m)), |entry| entry.0 == m), Some(&Number(m)));
+            }
+        }
+        assert_eq!(table.len(), 100_000);
+        assert!((1..=100_000).all(|n| table.find(hash(&Number(n)), |entry| entry.0 == n).is_some()));
+    }
+
+    #[test]
+    fn entries_with_one_hash_are_told_apart() {
+        let mut table = Table::new();
+        (1..=3000).for_each(|n| table.insert(7, Number(n), |_| 7));
+        assert!((1..=3000).all(|n| table.find(7, |entry| entry.0 == n).is_some()));
+        assert!(table.find(7, |entry| entry.0 == 3001).is_none());
+    }
+}
