@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::portable::{PortableDisk, PortableFile};
 use super::uring::Uring;
-use super::{Access, DirectoryLock, Disk, DiskFile, LockError, Region, WriteQueue};
+use super::{Access, DirectoryLock, Disk, DiskFile, LockError, QueuedAs, Region, WriteQueue};
 
 /// A directory of a file system that can be written past the page cache.
 #[derive(Debug)]
@@ -181,8 +181,8 @@ impl DiskFile for DirectFile {
         self.portable.write_durable_at(bytes, offset)
     }
 
-    fn queued_as(&self) -> Option<BorrowedFd<'_>> {
-        self.direct().filter(|_| self.has_queue).map(AsFd::as_fd)
+    fn queued_as(&self) -> Option<QueuedAs<'_>> {
+        self.direct().filter(|_| self.has_queue).map(|file| QueuedAs::Descriptor(file.as_fd()))
     }
 
     fn sync_data(&self) -> io::Result<()> {

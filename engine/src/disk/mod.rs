@@ -6,7 +6,6 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ mod uring;
 pub use direct::DirectDisk;
 pub use lock::LockError;
 pub use portable::PortableDisk;
-pub use queue::{Landed, QueuedWrite, Reaped, SharedBytes, WriteQueue};
+pub use queue::{Landed, QueuedAs, QueuedWrite, Reaped, SharedBytes, WriteQueue};
 pub use region::{Probe, Region};
 pub use system::{SystemClock, SystemEntropy};
 
@@ -197,8 +196,8 @@ pub trait DiskFile: Send + Sync + Debug {
         self.sync_data()
     }
 
-    /// The open file for a [`WriteQueue`] of the system, if it can be written through one.
-    fn queued_as(&self) -> Option<BorrowedFd<'_>> {
+    /// What a [`WriteQueue`] knows the file by, if it can be written through one.
+    fn queued_as(&self) -> Option<QueuedAs<'_>> {
         None
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,17 @@ pub struct QueuedWrite {
     pub offset: u64,
 }
 
+/// What a queue knows a file by.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum QueuedAs<'a> {
+    /// A file of the system.
+    Descriptor(BorrowedFd<'a>),
+    /// The so manieth file of a simulated disk.
+    #[cfg(any(test, feature = "sim"))]
+    Simulated(usize),
+}
+
 /// A write that has come to its end.
 #[derive(Debug)]
 pub struct Landed {
@@ -45,6 +57,12 @@ pub trait WriteQueue: Send + Sync + Debug {
     /// # Errors
     /// The write itself, to be done in another way.
     fn start(&self, write: QueuedWrite) -> Result<(), QueuedWrite>;
+
+    /// A commit of at most this many bytes is written by the thread that led it, if that waits for it and nothing else is under way: to start a
+    /// write and to wait for it takes longer than to write.
+    fn inline_bytes_max(&self) -> usize {
+        128 << 10
+    }
 
     /// Adds what has landed to `landed`. If nothing has, and something is under way, waits for it, but not longer than `at_most` if that is given.
     ///

@@ -15,7 +15,7 @@ use io_uring::{IoUring, opcode};
 
 use rustix::io::Errno;
 
-use super::{Landed, QueuedWrite, Reaped, WriteQueue};
+use super::{Landed, QueuedAs, QueuedWrite, Reaped, WriteQueue};
 
 /// Writes that can be under way at once; far more than any depth that pays.
 const ENTRIES: u32 = 64;
@@ -79,7 +79,9 @@ fn finish(write: &QueuedWrite, result: i32) -> io::Result<()> {
 
 impl WriteQueue for Uring {
     fn start(&self, write: QueuedWrite) -> Result<(), QueuedWrite> {
-        let (Some(file), Ok(bytes)) = (write.file.queued_as(), u32::try_from(write.range.len())) else { return Err(write) };
+        let (Some(QueuedAs::Descriptor(file)), Ok(bytes)) = (write.file.queued_as(), u32::try_from(write.range.len())) else {
+            return Err(write);
+        };
         let file = Fd(file.as_raw_fd());
         let start = write.memory.bytes()[write.range.clone()].as_ptr();
         let (offset, tag) = (write.offset, write.tag);

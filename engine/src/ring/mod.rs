@@ -1,7 +1,7 @@
 //! L3: from many callers to one writer, and the answers back.
 //!
-//! [`Rings`] take requests, each with its bytes in place; [`Drain`] is the one consumer, held by whoever leads; [`Slot`] carries one answer back;
-//! [`Gate`] is where callers sleep.
+//! [`Rings`] take requests, each with its bytes in place; [`Drain`] is the one consumer, held by whoever leads; [`Slot`] carries one answer back,
+//! there its caller sleeps, and [`Duty`] sees to it that somebody is awake while there is work; [`Gate`] is where everybody else waits.
 //!
 //! Order promise: what is published after something else was published - by the same thread, or by another one that knew of it - is drained after
 //! it, whatever rings the two are in. Every request takes a ticket from one counter once its slot is claimed. The consumer reads the counter before it
@@ -14,6 +14,7 @@ use crate::sync::model::{AtomicU64, Ordering};
 use crate::sync::{Arc, OnceLock};
 
 mod buffer;
+mod duty;
 mod gate;
 mod slot;
 #[cfg(all(test, loom))]
@@ -22,6 +23,7 @@ mod tests;
 use buffer::{Content, Place, RingBuffer, Seen};
 
 pub(crate) use buffer::Claim;
+pub(crate) use duty::Duty;
 pub(crate) use gate::Gate;
 pub(crate) use slot::Slot;
 

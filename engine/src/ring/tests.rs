@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use super::{Drain, Gate, RingSizes, Rings, Slot};
+use super::{Drain, Duty, Gate, RingSizes, Rings, Slot};
 use crate::sync::model::{Mutex, fence, lock, try_lock};
 
 /// How often a thread may be interrupted in one run. Two finds what is known to be found in such code, three is out of reach for some models.
@@ -120,12 +120,16 @@ fn a_producer_that_gives_up_leaves_no_hole() {
     });
 }
 
-/// The smallest thing with the protocol of the sequencer: publish; lead if nobody does; sleep until something has moved.
+/// The smallest thing with the protocol of the sequencer: publish; lead if nobody does; sleep until one is answered or called.
 struct Line {
     rings: std::sync::Arc<Rings<u8>>,
     helm: Mutex<Drain<u8>>,
-    gate: Gate,
-    slots: [Slot<u64>; 2],
+    /// What was led and has not landed, each by itself.
+    flights: Mutex<Vec<(u8, u64)>>,
+    /// Held while somebody waits for a landing.
+    reaping: Mutex<()>,
+    duty: Duty<u64>,
+    slots: [std::sync::Arc<Slot<u64>>; 2],
     watermark: AtomicU64,
     poison: AtomicBool,
 }
@@ -136,8 +140,10 @@ impl Line {
         Arc::new(Line {
             rings,
             helm: Mutex::new(drain),
-            gate: Gate::default(),
-            slots: [Slot::new(), Slot::new()],
+            flights: Mutex::new(Vec::new()),
+            reaping: Mutex::new(()),
+            duty: Duty::default(),
+            slots: [std::sync::Arc::new(Slot::new()), std::sync::Arc::new(Slot::new())],
             watermark: AtomicU64::new(0),
             poison: AtomicBool::new(false),
         })
@@ -171,18 +177,34 @@ impl Line {
             self.poison.store(true, Ordering::Release);
         }
         let answer = if self.poison.load(Ordering::Acquire) { u64::MAX } else { self.watermark.fetch_add(1, Ordering::AcqRel) + 1 };
-        values.iter().for_each(|&value| self.slots[usize::from(value)].complete(answer));
-        self.gate.advance();
+        lock(&self.flights).extend(values.iter().map(|&value| (value, answer)));
         true
+    }
+
+    /// As `Pipeline::reap`: one waits at a time, one landing at a time.
+    fn land(&self) -> bool {
+        let Some(reaping) = try_lock(&self.reaping) else { return false };
+        let landed = lock(&self.flights).pop();
+        drop(reaping);
+        let Some((value, answer)) = landed else { return false };
+        self.slots[usize::from(value)].complete(answer);
+        true
+    }
+
+    fn has_work(&self) -> bool {
+        self.rings.has_news() || !lock(&self.flights).is_empty()
     }
 
     fn append(&self, value: u8, fails: bool) -> u64 {
         let mut claim = self.rings.claim(0, 8).expect("there is room for both");
         claim.bytes().fill(value);
+        let has_work = || self.has_work();
         if self.rings.publish(0, claim, value) {
-            self.gate.advance();
+            self.duty.hand_over(has_work);
         }
-        self.gate.wait(|| self.slots[usize::from(value)].take(), || self.try_lead(fails), || None::<Duration>).unwrap()
+        let slot = &self.slots[usize::from(value)];
+        let work = || self.try_lead(fails) || self.land();
+        self.duty.wait(slot, || slot.take(), work, || None::<Duration>, has_work).unwrap()
     }
 }
 

@@ -61,6 +61,7 @@ impl Sequencer {
         }
         chores.in_flight = self.pipeline.in_flight();
         busy |= chores.in_flight > 0;
+        self.pipeline.hand_over();
         busy |= self.sync_written(chores, clock);
         busy |= self.prepare_ahead(chores);
         chores.idle_rounds = if busy { 0 } else { chores.idle_rounds + 1 };

@@ -54,10 +54,6 @@ const BESIDE_BYTES_MAX: u64 = 16 << 20;
 
 /// Commits that may be in flight. More would only make them smaller: they share one device.
 const FLIGHTS_MAX: usize = 4;
-/// A commit larger than this is not waited for by the thread that led it, if the disk has a queue.
-const INLINE_BYTES_MAX: usize = 128 << 10;
-/// Bytes that a thread which only submits lets pile up before it starts a commit itself.
-const KICK_BYTES: u64 = 96 << 10;
 
 /// `Written` data is synced when it is older than this and somebody leads.
 const UNSYNCED_NS_MAX: u64 = 1_000_000_000;
@@ -233,6 +229,7 @@ impl Sequencer {
         let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)) };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
+            self.pipeline.hand_over();
         }
         self.note_waiting(bytes as u64);
         Ok(slot)
@@ -261,6 +258,7 @@ impl Sequencer {
         let submission = Submission { load: Load::Parcel(Box::new(parcel)), durability, reply: Reply(Arc::clone(&slot)) };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
+            self.pipeline.hand_over();
         }
         self.note_waiting(bytes);
         Ok(slot)
@@ -273,20 +271,25 @@ impl Sequencer {
             Patience::None => Some(Duration::ZERO),
             Patience::Until(deadline_ns) => Some(Duration::from_nanos(deadline_ns.saturating_sub(clock.monotonic_ns()))),
         };
-        let ready = || match self.refusal() {
+        let mut ready = || match self.refusal() {
             Some(refusal) => Some(Err(refusal)),
             // The child of a fork may publish - it has the rings to itself - but nobody will ever make room or answer.
             None => try_claim().ok().map(Ok).or_else(|| self.is_fork().then_some(Err(AppendError::ForkedHandle))),
         };
-        self.pipeline.gate.wait(ready, || self.work(None), left).unwrap_or(Err(AppendError::Full))
+        if let Some(claimed) = ready() {
+            return claimed;
+        }
+        let claimed = self.pipeline.gate.wait(ready, || self.work(None), left);
+        self.pipeline.hand_over();
+        claimed.unwrap_or(Err(AppendError::Full))
     }
 
     /// Counts what waits for a leader; when it is much, and the disk needs nobody to wait for it, a commit is started here.
     fn note_waiting(&self, bytes: u64) {
         // Relaxed: a hint.
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if waiting >= KICK_BYTES && self.pipeline.has_queue() {
-            self.try_lead(false);
+        if self.pipeline.kick_bytes().is_some_and(|kick| waiting >= kick) && self.try_lead(false) {
+            self.pipeline.hand_over();
         }
     }
 
@@ -306,10 +309,10 @@ impl Sequencer {
     }
 
     /// Waits for an answer, leading whenever nobody else does. `None` when `at_most` has passed before.
-    pub(crate) fn wait(&self, slot: &Slot<Answer>, at_most: Option<Duration>, clock: &dyn Clock) -> Option<Answer> {
+    pub(crate) fn wait(&self, slot: &Arc<Slot<Answer>>, at_most: Option<Duration>, clock: &dyn Clock) -> Option<Answer> {
         let deadline = at_most.map(|at_most| clock.monotonic_ns().saturating_add(u64::try_from(at_most.as_nanos()).unwrap_or(u64::MAX)));
         let left = || deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock.monotonic_ns())));
-        self.pipeline.gate.wait(|| self.ready(slot), || self.work(left()), left)
+        self.pipeline.duty.wait(slot, || self.ready(slot), || self.work(left()), left, || self.pipeline.has_work())
     }
 
     /// Does what can be done for others and oneself: leads, or lands what has come back from the disk. `false` if there is nothing but to sleep.
@@ -382,7 +385,7 @@ impl Sequencer {
         let led = core.lead(intake, &self.pipeline, sync);
         drop(helm);
         match led.commit {
-            Some(commit) if waits && is_alone && commit.range.len() <= INLINE_BYTES_MAX => self.pipeline.write(commit),
+            Some(commit) if waits && is_alone && self.pipeline.writes_inline(commit.range.len()) => self.pipeline.write(commit),
             Some(commit) => {
                 self.pipeline.start(commit);
                 // Somebody has to wait for it, and for what was published meanwhile, if this thread does not.
@@ -403,6 +406,7 @@ impl Sequencer {
         self.lead(lock(&self.helm), true, true);
         std::mem::forget(guard);
         self.pipeline.wait_for_all();
+        self.pipeline.hand_over();
         self.pipeline.poison.get().map_or(Ok(()), |poison| Err(AppendError::Poisoned(Arc::clone(poison))))
     }
 
@@ -429,6 +433,7 @@ impl Sequencer {
         core.lead(intake, &self.pipeline, false);
         drop(helm);
         self.pipeline.gate.advance();
+        self.pipeline.hand_over();
         closed
     }
 

@@ -12,7 +12,7 @@ use super::request::Answer;
 use super::{Reply, Shared, Submission};
 use crate::disk::{Disk, Landed, QueuedWrite, Reaped, SharedBytes};
 use crate::error::{AppendError, Poison};
-use crate::ring::{Gate, Rings};
+use crate::ring::{Duty, Gate, Rings};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, OnceLock, Ordering};
 
@@ -21,6 +21,7 @@ use crate::sync::{Arc, OnceLock, Ordering};
 pub(crate) struct Pipeline {
     pub rings: Arc<Rings<Submission>>,
     pub gate: Gate,
+    pub duty: Duty<Answer>,
     pub shared: Arc<Shared>,
     pub poison: OnceLock<Arc<Poison>>,
     flights: Mutex<Flights<(Reply, Answer)>>,
@@ -29,7 +30,15 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(super) fn new(rings: Arc<Rings<Submission>>, shared: Arc<Shared>, disk: Arc<dyn Disk>) -> Pipeline {
-        Pipeline { rings, gate: Gate::default(), shared, poison: OnceLock::new(), flights: Mutex::new(Flights::new()), disk }
+        Pipeline {
+            rings,
+            gate: Gate::default(),
+            duty: Duty::default(),
+            shared,
+            poison: OnceLock::new(),
+            flights: Mutex::new(Flights::new()),
+            disk,
+        }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -122,9 +131,15 @@ impl Pipeline {
         }
     }
 
-    /// Whether writes can be started without waiting.
-    pub(super) fn has_queue(&self) -> bool {
-        self.disk.queue().is_some()
+    /// Whether the thread that led a commit of so many bytes writes it as well, if it waits for it and nothing else is under way.
+    pub(super) fn writes_inline(&self, bytes: usize) -> bool {
+        self.disk.queue().is_none_or(|queue| bytes <= queue.inline_bytes_max())
+    }
+
+    /// Bytes that a thread which only submits lets pile up before it starts a commit itself: a little less than what is worth a start. `None` if
+    /// nothing can be started without waiting.
+    pub(super) fn kick_bytes(&self) -> Option<u64> {
+        self.disk.queue().map(|queue| queue.inline_bytes_max() as u64 / 4 * 3)
     }
 
     /// Lands what has come back from the disk's queue, waiting for something if nothing has; `false` if there was nothing to do, or somebody else does it.
@@ -140,6 +155,16 @@ impl Pipeline {
             self.land(tag, result, || "committing".to_owned());
         }
         any
+    }
+
+    /// Whether somebody has to look after something: a commit that has to be landed, a request that has to be led.
+    pub(super) fn has_work(&self) -> bool {
+        self.rings.has_news() || self.in_flight() > 0
+    }
+
+    /// Calls somebody to look after what is left, if nobody does.
+    pub(super) fn hand_over(&self) {
+        self.duty.hand_over(|| self.has_work());
     }
 
     /// Waits until nothing is in flight.

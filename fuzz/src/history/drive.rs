@@ -161,6 +161,12 @@ impl Driver {
         let block_bytes = [512, 512, 512, 4096, 4096, 16384][self.random.below(6) as usize];
         let segment_bytes = [64 << 10, 64 << 10, 64 << 10, 100_000, 256 << 10][self.random.below(5) as usize];
         self.disk = self.disk.clone().with_block_bytes(block_bytes);
+        // Commits one after the other; several in flight now and then; as many as there can be.
+        self.disk = match self.random.below(4) {
+            0 => self.disk.clone().without_queue(),
+            1 => self.disk.clone().with_queue(8192),
+            _ => self.disk.clone().with_queue(0),
+        };
         let accept = self.random.one_in(4);
         let mut environment = self.environment();
         if self.random.one_in(40) {
@@ -245,6 +251,7 @@ impl Driver {
 
     fn end(&mut self, log: Option<Log>, end: End) {
         self.tell(format!("the end: {end:?}"));
+        let in_flight = self.disk.writes_under_way_max();
         match (log, end) {
             (Some(log), End::Close) => match log.close() {
                 Ok(()) => {
@@ -268,6 +275,9 @@ impl Driver {
                 drop(log);
                 self.disk = left;
             }
+        }
+        if in_flight > 1 {
+            self.summary.count("commits in flight");
         }
         if self.model.is_poisoned() {
             self.summary.count("poisoned");

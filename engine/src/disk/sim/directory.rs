@@ -12,8 +12,9 @@ use super::fault::{Fate, Plan};
 use super::file::SimFile;
 use super::inode::Inode;
 use super::trace::{Place, Trace};
+use super::queue::Queued;
 use super::{Call, Failure, Fault, SimClock, SimEntropy, SimRandom};
-use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError};
+use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError, WriteQueue};
 
 /// A directory in memory that remembers what was synced.
 ///
@@ -22,13 +23,14 @@ use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError}
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
     block_bytes: Option<u32>,
+    queue_inline_bytes_max: Option<usize>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
     exists: bool,
     locked: bool,
-    unplugged: bool,
+    pub(super) unplugged: bool,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     /// What has happened to names since the directory was synced, in order.
@@ -36,10 +38,14 @@ pub(super) struct State {
     pub(super) inodes: Vec<Inode>,
     pub(super) plan: Plan,
     /// How much of a failing call is done after all; nothing without a seed.
-    chance: Option<SimRandom>,
+    pub(super) chance: Option<SimRandom>,
     space_bytes: Option<u64>,
     /// What was handed to `remember`, the newest last; any of it may be what survives a power cut.
     beside: Vec<Vec<u8>>,
+    /// Writes that were started and have not landed.
+    pub(super) queued: Vec<Queued>,
+    /// The most of them at a time.
+    pub(super) queued_max: usize,
     counts: [u64; Call::ALL.len()],
     /// Number of the last call or change.
     number: u64,
@@ -167,6 +173,31 @@ impl SimDisk {
     pub fn with_seed(self, seed: u64) -> SimDisk {
         self.state().chance = Some(SimRandom::new(seed));
         self
+    }
+
+    /// The same disk, where several writes can be under way at a time, which land in an order of the seed's choice. A commit of at most so many bytes is
+    /// written in the plain way if nothing else is under way.
+    #[must_use]
+    pub fn with_queue(mut self, inline_bytes_max: usize) -> SimDisk {
+        self.queue_inline_bytes_max = Some(inline_bytes_max);
+        self
+    }
+
+    /// The same disk, where a write is waited for before the next one.
+    #[must_use]
+    pub fn without_queue(mut self) -> SimDisk {
+        self.queue_inline_bytes_max = None;
+        self
+    }
+
+    pub(super) fn queue_inline_bytes_max(&self) -> Option<usize> {
+        self.queue_inline_bytes_max
+    }
+
+    /// The most writes that were under way at one time.
+    #[must_use]
+    pub fn writes_under_way_max(&self) -> usize {
+        self.state().queued_max
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -315,6 +346,13 @@ impl SimDisk {
             (after.names, after.durable_names) = (state.names.clone(), state.durable_names.clone());
             after.renamed.clone_from(&state.renamed);
             after.beside.clone_from(&state.beside);
+            // The system finishes what it has begun, and drops what it has not.
+            for queued in &state.queued {
+                let sectors = after.inodes[queued.inode].take_queued(queued.number);
+                if after.happens_anyway() {
+                    sectors.iter().for_each(|(place, bytes)| after.inodes[queued.inode].write_through(*place, bytes));
+                }
+            }
         })
     }
 
@@ -363,7 +401,7 @@ impl SimDisk {
         };
         after.trace.note(after.number, note);
         fill(&state, &mut after);
-        SimDisk { state: Arc::new(Mutex::new(after)), block_bytes: self.block_bytes }
+        SimDisk { state: Arc::new(Mutex::new(after)), ..*self }
     }
 
     /// Names of the files as a program sees them now.
@@ -558,6 +596,10 @@ impl Disk for SimDisk {
 
     fn write_path(&self) -> &'static str {
         "simulated"
+    }
+
+    fn queue(&self) -> Option<&dyn WriteQueue> {
+        self.queue_inline_bytes_max.map(|_| self as &dyn WriteQueue)
     }
 
     fn remembered(&self) -> io::Result<Option<Vec<u8>>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::directory::{SimDisk, Target};
 use super::inode::sectors;
 use super::{Call, Failure};
-use crate::disk::{DiskFile, Probe, Region};
+use crate::disk::{DiskFile, Probe, QueuedAs, Region};
 
 #[derive(Debug)]
 pub(super) struct SimFile {
@@ -110,6 +110,10 @@ impl DiskFile for SimFile {
             }
             failure.map_or(Ok(()), Err)
         })
+    }
+
+    fn queued_as(&self) -> Option<QueuedAs<'_>> {
+        Some(QueuedAs::Simulated(self.inode))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -14,6 +14,8 @@ pub(super) struct Pending {
     /// Its place in the order of all changes to the disk.
     pub(super) number: u64,
     change: Change,
+    /// Part of this write of the queue, which no sync brings to the device.
+    queued: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +77,7 @@ impl Inode {
 
     pub(super) fn set_length(&mut self, number: u64, bytes: u64) {
         self.cached.resize(bytes as usize, 0);
-        self.pending.push(Pending { number, change: Change::Length(bytes) });
+        self.pending.push(Pending { number, change: Change::Length(bytes), queued: None });
     }
 
     /// Writes what lies within one sector.
@@ -89,7 +91,7 @@ impl Inode {
         let start = offset / SECTOR * SECTOR;
         let stop = (start + SECTOR).min(self.bytes());
         let bytes = self.cached[start as usize..stop as usize].into();
-        self.pending.push(Pending { number, change: Change::Sector { offset: start, bytes } });
+        self.pending.push(Pending { number, change: Change::Sector { offset: start, bytes }, queued: None });
     }
 
     /// Writes to the cache alone.
@@ -107,9 +109,13 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
-        for pending in self.pending.drain(..) {
-            apply(&mut self.durable, &pending.change);
-        }
+        let durable = &mut self.durable;
+        self.pending.retain(|pending| {
+            if pending.queued.is_none() {
+                apply(durable, &pending.change);
+            }
+            pending.queued.is_some()
+        });
     }
 
     /// As measured on ext4, xfs and btrfs: the pages are marked clean, so later syncs succeed and the bytes never reach the device, while the cache
@@ -117,17 +123,42 @@ impl Inode {
     pub(super) fn fail_sync(&mut self, mut arrives: impl FnMut() -> bool) {
         let durable = &mut self.durable;
         self.pending.retain(|pending| {
-            let is_length = matches!(pending.change, Change::Length(_));
-            if !is_length && arrives() {
+            let stays = matches!(pending.change, Change::Length(_)) || pending.queued.is_some();
+            if !stays && arrives() {
                 apply(durable, &pending.change);
             }
-            is_length
+            stays
         });
     }
 
     /// What a read finds when nothing is cached.
     pub(super) fn drop_cache(&mut self) {
-        self.cached = self.survivor(|_| true);
+        let queued: Vec<u64> = self.pending.iter().filter(|pending| pending.queued.is_some()).map(|pending| pending.number).collect();
+        self.cached = self.survivor(|number| !queued.contains(&number));
+    }
+
+    /// Starts a write past the cache, within one sector: until it lands, the device may have it or not.
+    pub(super) fn queue_sector(&mut self, number: u64, offset: u64, chunk: &[u8], write: u64) {
+        self.pending.push(Pending { number, change: Change::Sector { offset, bytes: chunk.into() }, queued: Some(write) });
+    }
+
+    /// Ends a write past the cache; what becomes of its sectors is the caller's choice.
+    pub(super) fn take_queued(&mut self, write: u64) -> Vec<(u64, Box<[u8]>)> {
+        let (of_it, others) = std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.queued == Some(write));
+        self.pending = others;
+        let sector = |pending: Pending| match pending.change {
+            Change::Sector { offset, bytes } => (offset, bytes),
+            Change::Length(_) => unreachable!("lengths are not queued"),
+        };
+        Vec::into_iter(of_it).map(sector).collect()
+    }
+
+    /// Brings a sector to the device, past the cache: nothing older comes after it.
+    pub(super) fn write_through(&mut self, place: u64, bytes: &[u8]) {
+        let is_older = |pending: &Pending| matches!(pending.change, Change::Sector { offset, .. } if offset == place) && pending.queued.is_none();
+        self.pending.retain(|pending| !is_older(pending));
+        put(&mut self.durable, place, bytes);
+        put(&mut self.cached, place, bytes);
     }
 
     /// The content if of the pending changes those survive that `keeps` names.

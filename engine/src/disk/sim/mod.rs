@@ -29,6 +29,7 @@ mod directory;
 mod fault;
 mod file;
 mod inode;
+mod queue;
 mod random;
 mod trace;
 
