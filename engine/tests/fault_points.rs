@@ -297,20 +297,25 @@ fn recover(disk: &SimDisk, mut ledger: Ledger, may_lose_written: bool) {
     ledger.compare(&read(&environment).unwrap(), may_lose_written);
 }
 
-/// The loop: the n-th call fails, for every n and in every way.
+/// The loop: the n-th call fails, for every n and in every way; with one write after the other, and with several under way.
 fn every_call_fails(name: &str, prepared: &(SimDisk, Ledger), steps: &[Step], end: End) {
     let mut met = 0;
-    for failure in Failure::ALL {
+    let mut overlapped = 0;
+    let ways = Failure::ALL.into_iter().flat_map(|failure| [(failure, false), (failure, true)]);
+    for (failure, is_queued) in ways {
         for n in 1.. {
             let disk = prepared.0.snapshot().with_seed(n);
+            let disk = if is_queued { disk.with_queue(0) } else { disk };
             let mut ledger = prepared.1.clone();
-            let _where = Where { what: format!("{name}: call {n} fails with {failure:?}"), disk: &disk };
+            let what = format!("{name}: call {n} fails with {failure:?}{}", if is_queued { ", writes in flight" } else { "" });
+            let _where = Where { what, disk: &disk };
             disk.inject(Fault::Nth { call: None, n, failure, lasting: false });
             live(&disk.environment(2), &disk, steps, end, &mut ledger);
             if disk.is_fault_waiting() {
                 break;
             }
             met += 1;
+            overlapped += usize::from(disk.writes_under_way_max() > 1);
             recover(&disk.crash(n), ledger.clone(), true);
             // Without a cut, only a failed sync takes what was handed to the system.
             let trace = disk.trace();
@@ -319,6 +324,8 @@ fn every_call_fails(name: &str, prepared: &(SimDisk, Ledger), steps: &[Step], en
             recover(&disk.snapshot(), ledger, sync_failed);
         }
     }
+    let is_crowd = steps.iter().any(|step| matches!(step, Step::Crowd(_)));
+    assert!(!is_crowd || overlapped > 10, "{name}: commits were in flight together in {overlapped} runs");
     assert!(met >= 30, "{name}: {met} faults were met");
 }
 

@@ -30,6 +30,17 @@ struct InFlight {
     result: Option<Result<Receipt, AppendError>>,
 }
 
+impl InFlight {
+    fn poll(&mut self) {
+        if let Some(mut pending) = self.pending.take() {
+            match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => self.result = Some(result),
+                Poll::Pending => panic!("nobody else leads, so polling does"),
+            }
+        }
+    }
+}
+
 /// How a life ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
@@ -328,6 +339,8 @@ impl Driver {
         match log.submit(asked.request()) {
             Ok(pending) => self.in_flight.push_back(InFlight { asked, pending: Some(pending), result: None }),
             Err(error) => {
+                // Requests that were handed in before, and wait for room in flight, are refused as well when their turn comes.
+                self.in_flight.iter_mut().for_each(InFlight::poll);
                 self.settle();
                 assert!(self.in_flight.is_empty(), "refused before others were answered: {error}");
                 self.answer(asked, Err(error));
@@ -361,13 +374,7 @@ impl Driver {
     fn poll_one(&mut self) {
         if !self.in_flight.is_empty() {
             let index = self.random.below(self.in_flight.len() as u64) as usize;
-            let flying = &mut self.in_flight[index];
-            if let Some(mut pending) = flying.pending.take() {
-                match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(result) => flying.result = Some(result),
-                    Poll::Pending => panic!("nobody else leads, so polling does"),
-                }
-            }
+            self.in_flight[index].poll();
         }
         self.settle();
     }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::fault::{Fate, Plan};
 use super::file::SimFile;
 use super::inode::Inode;
-use super::trace::{Place, Trace};
 use super::queue::Queued;
+use super::trace::{Place, Trace};
 use super::{Call, Failure, Fault, SimClock, SimEntropy, SimRandom};
 use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError, WriteQueue};
 

@@ -155,7 +155,8 @@ impl Inode {
 
     /// Brings a sector to the device, past the cache: nothing older comes after it.
     pub(super) fn write_through(&mut self, place: u64, bytes: &[u8]) {
-        let is_older = |pending: &Pending| matches!(pending.change, Change::Sector { offset, .. } if offset == place) && pending.queued.is_none();
+        let is_older =
+            |pending: &Pending| matches!(pending.change, Change::Sector { offset, .. } if offset == place) && pending.queued.is_none();
         self.pending.retain(|pending| !is_older(pending));
         put(&mut self.durable, place, bytes);
         put(&mut self.cached, place, bytes);
