@@ -38,6 +38,9 @@ pub use condition::{Durability, Expected};
 pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use ring::RingProbe;
 pub use salvage::{
     BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Missing, Ranges, Reason, Salvage, SalvageError, SalvageOptions,
     SalvagedStream, Totals, Unplaced, VersionRun,

@@ -7,7 +7,7 @@ use chainring_format::EventId;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{frame_bytes, slot_crc};
 use chainring_format::hash::Hash;
-use chainring_format::lanes::{LaneEvent, Lanes};
+use chainring_format::lanes::Lanes;
 use chainring_format::limits::{BATCH_BYTES_MAX, METADATA_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 use chainring_format::metadata::{Metadata, Timestamp};
 
@@ -221,14 +221,15 @@ impl Request {
                 return sequencer.publish_event(Draft { event: prepared, content }, self.durability, patience, clock);
             }
             let durability = self.durability;
-            let parcel = self.into_parcel(draws, scratch)?;
+            let mut parcel = sequencer.parcel();
+            self.fill(&mut parcel, draws, scratch)?;
             sequencer.publish_parcel(parcel, durability, patience, clock)
         })
     }
 
-    /// Everything in memory of its own, hashed.
-    fn into_parcel(self, draws: &Draws, scratch: &mut Scratch) -> Result<Parcel, AppendError> {
-        let Scratch { metadata, lanes, drawn, .. } = scratch;
+    /// Puts everything into memory of its own, hashed. `parcel` is empty.
+    fn fill(self, parcel: &mut Parcel, draws: &Draws, scratch: &mut Scratch) -> Result<(), AppendError> {
+        let Scratch { metadata, lanes, drawn, digests } = scratch;
         drawn.clear();
         draws.many(self.events.iter().map(|event| event.id), lanes, drawn);
         let (Some(&(first, _)), Ok(count)) = (drawn.first(), u32::try_from(drawn.len())) else {
@@ -241,9 +242,9 @@ impl Request {
                 return Err(invalid(format!("event id {twice} occurs twice in one batch")));
             }
         }
-        let bytes = self.events.iter().map(|event| event.stream.len() + event.body.len() + METADATA_BYTES_USUAL).sum();
-        let mut parcel =
-            Parcel { batch: self.batch, events: Vec::with_capacity(drawn.len()), bytes: Vec::with_capacity(bytes), ..Parcel::default() };
+        parcel.batch = self.batch;
+        parcel.events.reserve(drawn.len());
+        parcel.bytes.reserve(self.events.iter().map(|event| event.stream.len() + event.body.len() + METADATA_BYTES_USUAL).sum());
         let mut frames_bytes = 0;
         for (event, drawn) in self.events.iter().zip(&*drawn) {
             metadata.clear();
@@ -258,22 +259,32 @@ impl Request {
             parcel.events.push(prepared);
         }
         let (batch_id, batch_count) = if self.batch { (first, count) } else { (EventId::default(), 0) };
-        let contents: Vec<LaneEvent<'_>> = (parcel.view().contents().zip(0..))
-            .map(|((event, content), index)| event.lane_event(content, batch_id, if self.batch { index } else { 0 }, batch_count))
-            .collect();
-        let mut digests = Vec::with_capacity(contents.len());
-        lanes.event_digests(&contents, &mut digests);
-        for (event, digest) in parcel.events.iter_mut().zip(digests) {
-            event.digest = Some(digest);
+        digests.clear();
+        {
+            let contents = (parcel.view().contents().zip(0..))
+                .map(|((event, content), index)| event.lane_event(content, batch_id, if self.batch { index } else { 0 }, batch_count));
+            // A few at a time, in the cache.
+            let mut contents = contents.peekable();
+            let mut group = Vec::with_capacity(GROUP_EVENTS);
+            while contents.peek().is_some() {
+                group.clear();
+                group.extend(contents.by_ref().take(GROUP_EVENTS));
+                lanes.event_digests(&group, digests);
+            }
+        }
+        for (event, digest) in parcel.events.iter_mut().zip(&*digests) {
+            event.digest = Some(*digest);
         }
         for (name, expected) in self.required {
             check_name(&name)?;
             parcel.required.push(Required { stream: StreamKey::of(&name), name, expected });
         }
-        Ok(parcel)
+        Ok(())
     }
 }
 
+/// Events that are hashed together.
+const GROUP_EVENTS: usize = 64;
 /// What metadata mostly fits into.
 const METADATA_BYTES_USUAL: usize = 128;
 
@@ -283,6 +294,7 @@ struct Scratch {
     metadata: Vec<u8>,
     lanes: Lanes,
     drawn: Vec<(EventId, [u8; 16])>,
+    digests: Vec<Hash>,
 }
 
 thread_local! {
@@ -339,10 +351,18 @@ impl Draws {
         Draws::of(id, blake3::keyed_hash(&self.seed, &self.block(id)).as_bytes())
     }
 
-    fn many(&self, ids: impl Iterator<Item = Option<EventId>> + Clone, lanes: &mut Lanes, drawn: &mut Vec<(EventId, [u8; 16])>) {
-        let blocks: Vec<[u8; 64]> = ids.clone().map(|id| self.block(id)).collect();
-        let mut hashes = Vec::with_capacity(blocks.len());
-        lanes.keyed_blocks(&self.seed, &blocks, &mut hashes);
-        drawn.extend(ids.zip(&hashes).map(|(id, hash)| Draws::of(id, hash)));
+    fn many(&self, ids: impl Iterator<Item = Option<EventId>>, lanes: &mut Lanes, drawn: &mut Vec<(EventId, [u8; 16])>) {
+        let mut ids = ids.peekable();
+        let (mut group, mut blocks, mut hashes) =
+            (Vec::with_capacity(GROUP_EVENTS), Vec::with_capacity(GROUP_EVENTS), Vec::with_capacity(GROUP_EVENTS));
+        while ids.peek().is_some() {
+            group.clear();
+            group.extend(ids.by_ref().take(GROUP_EVENTS));
+            blocks.clear();
+            blocks.extend(group.iter().map(|id| self.block(*id)));
+            hashes.clear();
+            lanes.keyed_blocks(&self.seed, &blocks, &mut hashes);
+            drawn.extend(group.iter().zip(&hashes).map(|(id, hash)| Draws::of(*id, hash)));
+        }
     }
 }

@@ -16,6 +16,8 @@ use crate::sync::{Arc, OnceLock};
 mod buffer;
 mod duty;
 mod gate;
+#[cfg(feature = "internals")]
+mod probe;
 mod slot;
 #[cfg(all(test, loom))]
 mod tests;
@@ -25,6 +27,8 @@ use buffer::{Content, Place, RingBuffer, Seen};
 pub(crate) use buffer::Claim;
 pub(crate) use duty::Duty;
 pub(crate) use gate::Gate;
+#[cfg(feature = "internals")]
+pub use probe::RingProbe;
 pub(crate) use slot::Slot;
 
 /// Keeps what it holds on cache lines of its own. 128 bytes: Intel's prefetcher fetches lines in pairs.

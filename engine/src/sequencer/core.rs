@@ -256,8 +256,9 @@ impl Core {
                     self.sequence(request, durability, &mut answers, &mut directory, pipeline)
                 }
             };
-            if let Load::Parcel(parcel) = &load {
+            if let Load::Parcel(parcel) = load {
                 pipeline.rings.give_back_beside(parcel.bytes.len() as u64);
+                pipeline.parcels.give(parcel);
             }
             answers.push((reply, answer));
         }

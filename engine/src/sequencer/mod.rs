@@ -26,6 +26,7 @@ mod decide;
 mod flights;
 mod heads;
 mod pack;
+mod parcels;
 mod pipeline;
 mod recover;
 mod remember;
@@ -217,7 +218,8 @@ impl Sequencer {
         let rings = &self.pipeline.rings;
         let bytes = draft.event.content_bytes();
         if bytes > rings.sizes().request_bytes_max() {
-            let mut parcel = Parcel { bytes: vec![0; bytes], ..Parcel::default() };
+            let mut parcel = self.parcel();
+            parcel.bytes.resize(bytes, 0);
             draft.write_to(&mut parcel.bytes);
             parcel.events.push(draft.event);
             return self.publish_parcel(parcel, durability, patience, clock);
@@ -235,10 +237,15 @@ impl Sequencer {
         Ok(slot)
     }
 
+    /// An empty parcel, to be filled and published.
+    pub(crate) fn parcel(&self) -> Box<Parcel> {
+        self.pipeline.parcels.take()
+    }
+
     /// Publishes a request that has its own memory.
     pub(crate) fn publish_parcel(
         &self,
-        parcel: Parcel,
+        parcel: Box<Parcel>,
         durability: Durability,
         patience: Patience,
         clock: &dyn Clock,
@@ -255,7 +262,7 @@ impl Sequencer {
             }
         };
         let slot = Arc::new(Slot::new());
-        let submission = Submission { load: Load::Parcel(Box::new(parcel)), durability, reply: Reply(Arc::clone(&slot)) };
+        let submission = Submission { load: Load::Parcel(parcel), durability, reply: Reply(Arc::clone(&slot)) };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();

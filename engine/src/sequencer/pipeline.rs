@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::core::{Answers, Commit};
 use super::flights::{Flights, Released};
+use super::parcels::Parcels;
 use super::request::Answer;
 use super::{Reply, Shared, Submission};
 use crate::disk::{Disk, Landed, QueuedWrite, Reaped, SharedBytes};
@@ -23,6 +24,7 @@ pub(crate) struct Pipeline {
     pub gate: Gate,
     pub duty: Duty<Answer>,
     pub shared: Arc<Shared>,
+    pub parcels: Parcels,
     pub poison: OnceLock<Arc<Poison>>,
     flights: Mutex<Flights<(Reply, Answer)>>,
     disk: Arc<dyn Disk>,
@@ -35,6 +37,7 @@ impl Pipeline {
             gate: Gate::default(),
             duty: Duty::default(),
             shared,
+            parcels: Parcels::default(),
             poison: OnceLock::new(),
             flights: Mutex::new(Flights::new()),
             disk,
