@@ -11,6 +11,7 @@ use crate::checksum::{crc, crc_append};
 use crate::commit::TRAILER_BYTES;
 use crate::hash::{self, EventContent, Hash, LeafFields};
 use crate::ids::{EventId, Link, StreamId};
+use crate::lanes::{LaneBody, LaneEvent};
 use crate::limits::{BATCH_BYTES_MAX, ENGINE_LANE, METADATA_BYTES_MAX, ORIGIN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 use crate::metadata;
 use crate::violation::Violation;
@@ -332,6 +333,26 @@ impl<'a> FrameView<'a> {
     #[must_use]
     pub fn bucket(&self) -> u16 {
         if self.is_event() { self.stream_id().bucket() } else { ENGINE_LANE }
+    }
+
+    /// The record's content, to be hashed beside others; `batch_id` is the id of its batch's first event, zero if appended alone.
+    #[must_use]
+    pub fn lane_event(&self, batch_id: EventId) -> LaneEvent<'a> {
+        LaneEvent {
+            content: EventContent {
+                stream_id: self.stream_id(),
+                event_id: self.event_id(),
+                batch_id,
+                batch_index: self.header.batch_index.get(),
+                batch_count: self.header.batch_count.get(),
+                body_commit: &[0; 32],
+                metadata: self.metadata(),
+            },
+            body: match self.body() {
+                Some(body) => LaneBody::Bytes { salt: self.salt(), body },
+                None => LaneBody::Commit(self.body_commit()),
+            },
+        }
     }
 
     /// Digest of the record's content; `batch_id` is the id of its batch's first event, zero if appended alone.

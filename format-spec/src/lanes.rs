@@ -6,6 +6,8 @@
 //!
 //! `hash_many` is no stable interface of the crate blake3, therefore its version is pinned; the tests here compare every length with the plain path.
 
+use std::sync::LazyLock;
+
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
 
@@ -25,15 +27,42 @@ const ROOT: u8 = 1 << 3;
 const KEYED_HASH: u8 = 1 << 4;
 const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 
+/// A hash of at most one block, without the room and the care that a hasher needs for longer inputs: a third of the time.
+pub(crate) fn block_hash(key: &[u8; 32], input: &[u8]) -> Hash {
+    static PLATFORM: LazyLock<Platform> = LazyLock::new(Platform::detect);
+    let mut block = [0; BLOCK_BYTES];
+    block[..input.len()].copy_from_slice(input);
+    let mut state = words_from_le_bytes_32(key);
+    let flags = DERIVE_KEY_MATERIAL | CHUNK_START | CHUNK_END | ROOT;
+    PLATFORM.compress_in_place(&mut state, &block, input.len() as u8, 0, flags);
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_le_bytes();
+    }
+    hash
+}
+
 /// What an event is, for its digest; the body commitment is computed on the way.
 #[derive(Debug, Clone, Copy)]
 pub struct LaneEvent<'a> {
     /// Its content; `body_commit` is not looked at.
     pub content: EventContent<'a>,
-    /// Salt of the body; zeros if unsalted.
-    pub salt: [u8; 16],
-    /// The body.
-    pub body: &'a [u8],
+    /// Its body.
+    pub body: LaneBody<'a>,
+}
+
+/// A body, or what stands for it.
+#[derive(Debug, Clone, Copy)]
+pub enum LaneBody<'a> {
+    /// The body and its salt; zeros if unsalted.
+    Bytes {
+        /// The salt.
+        salt: [u8; 16],
+        /// The bytes.
+        body: &'a [u8],
+    },
+    /// The commitment to a body that was erased.
+    Commit(Hash),
 }
 
 /// Hashes groups of inputs. Owns the memory they are laid out in, and takes no more once that is there.
@@ -74,9 +103,12 @@ impl Lanes {
             commits.clear();
             commits.resize(group.len(), [0; 32]);
             for (index, event) in group.iter().enumerate() {
-                let parts: [&[u8]; 3] = [&event.salt, &(event.body.len() as u64).to_le_bytes(), event.body];
-                if !self.lay_out(index, parts) {
-                    commits[index] = hash::body_commit(&event.salt, event.body);
+                match event.body {
+                    LaneBody::Bytes { salt, body } if !self.lay_out(index, [&hash::body_head(&salt, body), body]) => {
+                        commits[index] = hash::body_commit(&salt, body);
+                    }
+                    LaneBody::Bytes { .. } => {}
+                    LaneBody::Commit(commit) => commits[index] = commit,
                 }
             }
             self.hash(hash::body_key(), DERIVE_KEY_MATERIAL, &mut commits);
@@ -84,7 +116,7 @@ impl Lanes {
             digests.resize(first + group.len(), [0; 32]);
             for (index, event) in group.iter().enumerate() {
                 let content = EventContent { body_commit: &commits[index], ..event.content };
-                if !self.lay_out(index, [&hash::event_head(&content), content.metadata, &[]]) {
+                if !self.lay_out(index, [&hash::event_head(&content), content.metadata]) {
                     digests[first + index] = hash::event_digest(&content);
                 }
             }
@@ -102,7 +134,7 @@ impl Lanes {
     }
 
     /// Lays an input out in whole blocks; `false` if it is too long for a lane.
-    fn lay_out(&mut self, index: usize, parts: [&[u8]; 3]) -> bool {
+    fn lay_out(&mut self, index: usize, parts: [&[u8]; 2]) -> bool {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if length > LANE_BYTES_MAX {
             return false;
@@ -161,7 +193,10 @@ mod tests {
     use crate::{EventId, StreamId};
 
     fn plain(event: &LaneEvent<'_>) -> Hash {
-        let body_commit = hash::body_commit(&event.salt, event.body);
+        let body_commit = match event.body {
+            LaneBody::Bytes { salt, body } => hash::body_commit(&salt, body),
+            LaneBody::Commit(commit) => commit,
+        };
         hash::event_digest(&EventContent { body_commit: &body_commit, ..event.content })
     }
 
@@ -180,8 +215,11 @@ mod tests {
                     body_commit: &[0; 32],
                     metadata: &bytes[n % 7..][..metadata],
                 },
-                salt: [(n % 5) as u8; 16],
-                body: &bytes[n % 11..][..body],
+                // Now and then a body was erased.
+                body: match n % 13 {
+                    12 => LaneBody::Commit([n as u8; 32]),
+                    _ => LaneBody::Bytes { salt: [(n % 5) as u8; 16], body: &bytes[n % 11..][..body] },
+                },
             })
             .collect();
         let mut digests = vec![[7; 32]];
@@ -189,7 +227,7 @@ mod tests {
         lanes.event_digests(&events, &mut digests);
         assert_eq!(digests[0], [7; 32], "what was there stays");
         for (event, digest) in events.iter().zip(&digests[1..]) {
-            assert_eq!(*digest, plain(event), "body {}, metadata {}", event.body.len(), event.content.metadata.len());
+            assert_eq!(*digest, plain(event), "{event:?}");
         }
         // The memory is used again.
         let mut again = Vec::new();
@@ -205,6 +243,16 @@ mod tests {
         }
         for count in [0, 1, 2, 7, 8, 9, 63, 64, 65, 200] {
             compare(&vec![(256, 80); count]);
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_block_is_that_of_the_plain_path() {
+        let bytes: Vec<u8> = (0..64).collect();
+        let key = blake3::hazmat::hash_derive_key_context("a context");
+        for length in 0..=64 {
+            let plain = blake3::derive_key("a context", &bytes[..length]);
+            assert_eq!(block_hash(&key, &bytes[..length]), plain, "{length}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! Time of every layer, per event: `cargo bench -p chainring-layers`.
+//! Time of every layer, per event: `cargo bench -p chainring-benches`.
 
 #![allow(missing_docs)] // Criterion's macros make functions.
 
-use chainring_layers::layers;
+use chainring_benches::layers;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn all(criterion: &mut Criterion) {

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use chainring::{Durability, Event, Log, Options, Request, RingProbe, Store, VerifyOptions, Version, verify};
 use chainring_format::frame::{FrameFields, FrameView, KIND_EVENT, slot_crc};
 use chainring_format::hash::{self, EventContent, LeafFields};
-use chainring_format::lanes::{LaneEvent, Lanes};
+use chainring_format::lanes::{LaneBody, LaneEvent, Lanes};
 use chainring_format::{EventId, Link, StreamId};
 use tempfile::TempDir;
 
@@ -104,7 +104,7 @@ fn digests_in_lanes() -> Box<dyn FnMut()> {
     let (mut lanes, mut digests) = (Lanes::new(), Vec::new());
     let run = move || {
         let events: Vec<LaneEvent<'_>> = (contents.iter().enumerate())
-            .map(|(n, (body, metadata))| LaneEvent { content: content(n, metadata, &[0; 32]), salt: SALT, body })
+            .map(|(n, (body, metadata))| LaneEvent { content: content(n, metadata, &[0; 32]), body: LaneBody::Bytes { salt: SALT, body } })
             .collect();
         digests.clear();
         lanes.event_digests(&events, &mut digests);
@@ -208,6 +208,7 @@ fn append(batch: usize) -> Box<dyn FnMut()> {
         let log = Options::new().keeper(false).open(directory.path().join("store")).expect("a new store");
         (directory, log)
     };
+    let events: Vec<Event> = (0..STREAMS).map(event).collect();
     let mut opened: Option<(TempDir, Log)> = None;
     let mut appended = 0;
     let run = move || {
@@ -217,8 +218,8 @@ fn append(batch: usize) -> Box<dyn FnMut()> {
             appended = 0;
         }
         let (_, log) = opened.as_ref().expect("just opened");
-        let events: Vec<Event> = (0..batch).map(|n| event(appended + n)).collect();
-        let request = if batch == 1 { Request::from(event(appended)) } else { Request::batch(events) };
+        let mut next = (appended..appended + batch).map(|n| events[n % STREAMS].clone());
+        let request = if batch == 1 { Request::from(next.next().expect("one")) } else { Request::batch(next.collect()) };
         black_box(log.append(request.durability(Durability::Written)).expect("appended"));
         appended += batch;
     };

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use chainring_format::frame::frame_bytes;
 use chainring_format::hash::{EventContent, Hash};
-use chainring_format::lanes::LaneEvent;
+use chainring_format::lanes::{LaneBody, LaneEvent};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 use crate::condition::{Durability, Expected};
@@ -88,8 +88,7 @@ impl PreparedEvent {
                 body_commit: &[0; 32],
                 metadata: content.metadata,
             },
-            salt: self.salt.unwrap_or_default(),
-            body: content.body,
+            body: LaneBody::Bytes { salt: self.salt.unwrap_or_default(), body: content.body },
         }
     }
 

@@ -6,6 +6,7 @@ use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
+use chainring_format::lanes::Lanes;
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
@@ -16,8 +17,14 @@ use zerocopy::FromBytes;
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
 const FIRST_POSITION_MAX: u64 = 1 << 63;
 
+/// Commits are taken together up to this many records, so that they are hashed side by side also where every commit holds one.
+const GROUP_RECORDS: usize = 256;
+
 /// A footer behind the last commit whose checksum differs.
 pub(super) const WRONG_FOOTER: Violation = Violation { rule: "T1", why: "the footer's checksum differs" };
+
+/// Records whose contents are laid out at a time.
+const HASHED_TOGETHER: usize = 64;
 
 const NO_GENESIS: Violation = Violation { rule: "F7", why: "the first segment has no genesis record" };
 
@@ -109,6 +116,9 @@ impl SegmentFindings {
 struct Walk<'a> {
     bytes: &'a [u8],
     found: SegmentFindings,
+    lanes: Lanes,
+    /// Digests of the records under way.
+    digests: Vec<Hash>,
 }
 
 /// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment.
@@ -135,7 +145,7 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         closed: false,
         footer: Vec::new(),
     };
-    let mut walk = Walk { bytes, found };
+    let mut walk = Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new() };
     walk.run(named_end);
     walk.found
 }
@@ -145,19 +155,19 @@ impl<'a> Walk<'a> {
         let bytes = self.bytes;
         let readable = named_end.map_or(bytes, |(end, _)| bytes.get(..end as usize).unwrap_or(bytes));
         let mut cursor = Cursor::new(readable, &self.found.header);
-        while named_end.is_none_or(|(end, _)| cursor.offset() < end) {
-            match cursor.next_commit() {
-                Ok(commit) => {
-                    if let Err(finding) = self.commit(&commit) {
-                        self.found.finding = Some(finding);
-                        return;
-                    }
-                    self.found.end = commit.end;
-                }
-                Err(bad) => {
-                    self.found.finding = self.at_the_end(&cursor, bad, named_end);
-                    return;
-                }
+        let mut group = Vec::new();
+        loop {
+            let bad = next_group(&mut cursor, named_end, &mut group);
+            if let Err(finding) = self.commits(&group) {
+                self.found.finding = Some(finding);
+                return;
+            }
+            if let Err(bad) = bad {
+                self.found.finding = self.at_the_end(&cursor, bad, named_end);
+                return;
+            }
+            if group.is_empty() {
+                break;
             }
         }
         if let Some((end, footer_bytes)) = named_end {
@@ -201,7 +211,7 @@ impl<'a> Walk<'a> {
         if let Some((end, _)) = named_end {
             let is_short = (self.bytes.len() as u64) < end && is_cut(self.bytes, &bad);
             let finding = if is_short { self.shortened() } else { corrupt };
-            return Some(self.frames(cursor.broken_commit()).err().unwrap_or(finding));
+            return Some(self.broken_frames(cursor).err().unwrap_or(finding));
         }
         let position = self.found.watermark.max(self.found.header.first_position.get());
         match judge(self.bytes, &self.found.header, cursor, bad, self.found.next_position, &mut Watermark::known(position)) {
@@ -229,14 +239,56 @@ impl<'a> Walk<'a> {
                 self.found.footer = tail[..tail.len().min((reserved_bytes(segment_bytes) - segment_bytes) as usize)].to_vec();
                 Some(Finding { violation: WRONG_FOOTER, ..corrupt })
             }
-            Tail::Torn { .. } | Tail::Damaged(_) => Some(self.frames(cursor.broken_commit()).err().unwrap_or(corrupt)),
+            Tail::Torn { .. } | Tail::Damaged(_) => Some(self.broken_frames(cursor).err().unwrap_or(corrupt)),
         }
     }
 
-    /// Steps 4 and 5 of FORMAT.md section 10 for the frames of one commit. Gives the batch that is still open behind them.
-    fn frames(&mut self, frames: &[Placed<'_>]) -> Result<Option<(EventId, u32, u32)>, Finding> {
+    /// Verifies commits that follow each other.
+    fn commits(&mut self, group: &[Commit<'_>]) -> Result<(), Finding> {
+        self.hash(group.iter().flat_map(|commit| &commit.frames));
+        let digests = std::mem::take(&mut self.digests);
+        let mut from = 0;
+        for commit in group {
+            self.commit(commit, &digests[from..])?;
+            self.found.end = commit.end;
+            from += commit.frames.len();
+        }
+        self.digests = digests;
+        Ok(())
+    }
+
+    /// The frames of a commit that is not whole, as far as they are valid by themselves.
+    fn broken_frames(&mut self, cursor: &Cursor<'_>) -> Result<(), Finding> {
+        let frames = cursor.broken_commit();
+        self.hash(frames.iter());
+        let digests = std::mem::take(&mut self.digests);
+        self.frames(frames, &digests).map(|_| ())
+    }
+
+    /// Recomputes the digests of all records. What a record that breaks the rules of batches hashes to is never asked for: every batch is whole in one
+    /// commit, and begins with the event that it is named after.
+    fn hash<'f>(&mut self, frames: impl Iterator<Item = &'f Placed<'f>>) {
+        self.digests.clear();
+        let mut batch_id = EventId::default();
+        let mut frames = frames.peekable();
+        let mut contents = Vec::with_capacity(HASHED_TOGETHER);
+        while frames.peek().is_some() {
+            contents.clear();
+            contents.extend(frames.by_ref().take(HASHED_TOGETHER).map(|placed| {
+                let header = placed.frame.header;
+                if header.batch_index.get() == 0 {
+                    batch_id = if header.batch_count.get() > 0 { placed.frame.event_id() } else { EventId::default() };
+                }
+                placed.frame.lane_event(batch_id)
+            }));
+            self.lanes.event_digests(&contents, &mut self.digests);
+        }
+    }
+
+    /// Steps 4 and 5 of FORMAT.md section 10 for the frames of one commit, whose digests are given. Gives the batch that is still open behind them.
+    fn frames(&mut self, frames: &[Placed<'_>], digests: &[Hash]) -> Result<Option<(EventId, u32, u32)>, Finding> {
         let mut batch: Option<(EventId, u32, u32)> = None;
-        for placed in frames {
+        for (placed, digest) in frames.iter().zip(digests) {
             let position = self.found.next_position;
             let finding = |violation| Finding {
                 kind: FaultKind::Tampered,
@@ -248,16 +300,15 @@ impl<'a> Walk<'a> {
             };
             placed.frame.check(position).map_err(finding)?;
             batch = follow_batch(batch, &placed.frame).map_err(finding)?;
-            let batch_id = batch.map_or(EventId::default(), |(id, _, _)| id);
-            self.record(placed.offset, &placed.frame, batch_id).map_err(finding)?;
+            self.record(placed.offset, &placed.frame, *digest).map_err(finding)?;
             batch = batch.filter(|(_, index, count)| index + 1 < *count);
         }
         Ok(batch)
     }
 
     /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
-    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), Finding> {
-        let batch = self.frames(&commit.frames)?;
+    fn commit(&mut self, commit: &Commit<'_>, digests: &[Hash]) -> Result<(), Finding> {
+        let batch = self.frames(&commit.frames, digests)?;
         let trailer = &commit.trailer;
         let place = commit.end - TRAILER_BYTES as u64;
         let finding =
@@ -296,8 +347,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Recomputes a record's digest and, where both predecessors lie in this segment, its link.
-    fn record(&mut self, offset: u64, frame: &FrameView<'_>, batch_id: EventId) -> Result<(), Violation> {
+    /// Takes in a record with this digest and, where both predecessors lie in this segment, recomputes its link.
+    fn record(&mut self, offset: u64, frame: &FrameView<'_>, digest: Hash) -> Result<(), Violation> {
         let found = &mut self.found;
         let header = frame.header;
         let position = found.next_position;
@@ -309,7 +360,6 @@ impl<'a> Walk<'a> {
         let bucket = frame.bucket();
         let bucket_before = found.buckets.get(&bucket).map(|end| (end.position, end.link));
         let stream_before = found.streams.get(&frame.stream_id()).copied().filter(|_| frame.is_event());
-        let digest = frame.digest(batch_id);
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
                 if header.version.get() - 1 != stream.version {
@@ -379,6 +429,18 @@ impl Deferred {
         };
         link(&leaf(&fields))
     }
+}
+
+/// Reads on until a group is complete, or the end that is named; on an error, with the commits before it in the group.
+fn next_group<'a>(cursor: &mut Cursor<'a>, named_end: Option<(u64, u64)>, group: &mut Vec<Commit<'a>>) -> Result<(), Bad> {
+    group.clear();
+    let mut records = 0;
+    while records < GROUP_RECORDS && named_end.is_none_or(|(end, _)| cursor.offset() < end) {
+        let commit = cursor.next_commit()?;
+        records += commit.frames.len();
+        group.push(commit);
+    }
+    Ok(())
 }
 
 /// Whether what is bad is only that the file ends inside it.

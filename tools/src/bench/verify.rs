@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chainring::{EventId, EventRef, Store, VerifyOptions, verify};
 use chainring_format::hash::{EventContent, LEAF_BYTES, link};
-use chainring_format::lanes::{LaneEvent, Lanes};
+use chainring_format::lanes::{LaneBody, LaneEvent, Lanes};
 
 use super::Ground;
 use super::drive::Sample;
@@ -92,7 +92,7 @@ fn lane_event<'a>(event: &EventRef<'a>) -> LaneEvent<'a> {
         body_commit: &[0; 32],
         metadata: event.metadata_bytes(),
     };
-    LaneEvent { content, salt: [0x5A; 16], body: event.body().unwrap_or_default() }
+    LaneEvent { content, body: LaneBody::Bytes { salt: [0x5A; 16], body: event.body().unwrap_or_default() } }
 }
 
 fn bare_loop(directory: &std::path::Path, threads: usize, seconds: f64, ground: &Ground) -> Result<Passes, Failure> {

@@ -1,4 +1,4 @@
-//! Instructions of every layer, per event: `cargo run --release -p chainring-layers --bin instructions`.
+//! Instructions of every layer, per event: `cargo run --release -p chainring-benches --bin instructions`.
 //!
 //! Runs itself under valgrind's callgrind, a layer few and many times, and divides the difference: what was set up before cancels out. The figures
 //! are the same on a busy machine. They are not times: a wait for memory or for the disk costs no instruction, and valgrind knows neither AVX-512 nor
@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::process::Command;
 
-use chainring_layers::layers;
+use chainring_benches::layers;
 
 /// Memory is taken and tables grow in the first rounds.
 const FEW: u64 = 20;
