@@ -203,6 +203,56 @@ impl std::error::Error for OpenError {
     }
 }
 
+/// Why a backup was not made. The original is never touched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The original is damaged, cannot be read, or is no store.
+    Original(OpenError),
+    /// The copy cannot be read, is in use, or does not verify.
+    Copy(OpenError),
+    /// The directory holds something that is not an earlier state of this log. It was left as it is.
+    Foreign {
+        /// What it is.
+        why: String,
+    },
+    /// The copy could not be written.
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl BackupError {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> BackupError {
+        let doing = doing.into();
+        move |source| BackupError::Io { doing, source }
+    }
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackupError::Original(error) => write!(f, "the original: {error}"),
+            BackupError::Copy(error) => write!(f, "the copy: {error}"),
+            BackupError::Foreign { why } => write!(f, "the directory of the copy was left as it is: {why}"),
+            BackupError::Io { doing, source } => write!(f, "{doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BackupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BackupError::Original(error) | BackupError::Copy(error) => Some(error),
+            BackupError::Foreign { .. } => None,
+            BackupError::Io { source, .. } => Some(source),
+        }
+    }
+}
+
 /// Why a segment was not packed. It is as it was before, and so is the log.
 #[derive(Debug)]
 #[non_exhaustive]

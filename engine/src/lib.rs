@@ -14,11 +14,13 @@
 //! | L6 | `query` | asking about the past |
 //! | L7 | `trust` | convincing a stranger |
 //! | L8 | `salvage` | getting out of a damaged store what is intact |
+//! | L9 | `backup` | a copy of a store, also while it is written |
 //!
 //! `engine/ARCHITECTURE.md` follows one event through them.
 
 pub mod disk;
 
+mod backup;
 mod condition;
 mod error;
 mod log;
@@ -30,14 +32,15 @@ mod sequencer;
 mod sync;
 mod trust;
 
+pub use backup::{BackupReport, backup, backup_in};
 pub use chainring_format::cbor::Value;
 pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata, ReadRef, Reversibility, Standing, Timestamp};
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use error::{AppendError, Conflict, Fault, FaultKind, OpenError, PackError, Poison, ReadError, Watermark};
+pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
-pub use query::{AsOf, EventRef, Events, StreamEvents, StreamView, View};
+pub use query::{AsOf, Batch, EventRef, Events, StreamEvents, StreamView, Subscription, View};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use ring::RingProbe;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chainring::disk::WritePath;
-use chainring::{AsOf, Position, Remembered, Version};
+use chainring::{AsOf, Position, Remembered, Timestamp, Version};
 use chainring_format::limits::SEGMENT_BYTES_MAX;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
@@ -51,6 +51,12 @@ pub(crate) enum Command {
     Export(Export),
     /// Show the state of one stream, or of all, as of any point
     State(State),
+    /// Show the timeline of a stream, and what every event changed
+    History(History),
+    /// Show how a stream differs between two points
+    Diff(Diff),
+    /// Find events by type, actor, correlation, authority or time
+    Find(Find),
     /// List streams and their versions
     Streams(Streams),
     /// Show the events of one stream
@@ -61,6 +67,8 @@ pub(crate) enum Command {
     Info,
     /// Write padded segments anew without their padding
     Pack,
+    /// Make a verified copy of the log, also while it is written, or bring one up to date
+    Backup(Backup),
     /// Check every checksum, link and digest
     Verify(Verify),
     /// Explain in words whether the log is sound, and what to do if it is not
@@ -138,6 +146,14 @@ pub(crate) struct Bench {
     /// Do not measure what the machine itself can do
     #[arg(long)]
     pub(crate) no_baseline: bool,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Directory of the copy: absent, empty, or an earlier copy of this log
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
 }
 
 /// Options of `salvage`.
@@ -254,6 +270,66 @@ pub(crate) struct State {
     pub(crate) format: Format,
 }
 
+/// Options of `history`.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The stream
+    pub(crate) stream: String,
+    /// Up to this point: position:N, version:N, event:ID, recorded:TIME or occurred:TIME (RFC 3339)
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    pub(crate) as_of: Option<Point>,
+}
+
+/// Options of `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The stream
+    pub(crate) stream: String,
+    /// The earlier point: position:N, version:N, event:ID, recorded:TIME or occurred:TIME (RFC 3339)
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    pub(crate) from: Point,
+    /// The later point; now, if not said
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    pub(crate) to: Option<Point>,
+}
+
+/// A stretch of time, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Between {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
+
+/// Options of `find`. What is given must all hold.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["event_type", "actor", "correlation", "authority", "between"]))]
+pub(crate) struct Find {
+    /// The type; more than one may be given
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) event_type: Vec<String>,
+    /// Who acted
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// The run, commit or conversation
+    #[arg(long, value_name = "ID")]
+    pub(crate) correlation: Option<String>,
+    /// Stream, policy or rule that allowed it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) authority: Option<String>,
+    /// Recorded from one instant to another (RFC 3339), both included
+    #[arg(long, value_name = "FROM..TO", value_parser = between)]
+    pub(crate) between: Option<Between>,
+    /// --between means the claimed time
+    #[arg(long, requires = "between")]
+    pub(crate) occurred: bool,
+    /// In the log as of a point
+    #[arg(long, value_name = "POINT", value_parser = point)]
+    pub(crate) as_of: Option<Point>,
+    /// At most so many events
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+}
+
 /// Options of `streams`.
 #[derive(Debug, Args)]
 pub(crate) struct Streams {
@@ -352,6 +428,13 @@ fn segment_bytes(text: &str) -> Result<u64, String> {
     } else {
         Err(format!("a segment has from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes"))
     }
+}
+
+fn between(text: &str) -> Result<Between, String> {
+    let (from, to) = text.split_once("..").ok_or("expected FROM..TO, two RFC 3339 times")?;
+    let instant = |text: &str| time::parse(text).ok_or_else(|| format!("{text:?} is not an RFC 3339 time such as 2025-08-01T14:14:00Z"));
+    let between = Between { from: instant(from)?, to: instant(to)? };
+    if between.from <= between.to { Ok(between) } else { Err("the first time is after the second".into()) }
 }
 
 fn point(text: &str) -> Result<Point, String> {

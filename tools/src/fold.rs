@@ -43,6 +43,17 @@ impl Fold {
         self.version
     }
 
+    /// The state field by field, values canonical. A state that is no object is one field without a name.
+    pub(crate) fn fields(&self) -> BTreeMap<String, String> {
+        let canonical = |(name, value): (&String, &String)| (name.clone(), rawjson::canonical(value));
+        match (&self.fields, rawjson::members(&self.last)) {
+            (Some(fields), _) => fields.iter().map(canonical).collect(),
+            (None, _) if self.last.is_empty() => BTreeMap::new(),
+            (None, Some(members)) => members.map(|(name, value)| (rawjson::name(name), rawjson::canonical(value))).collect(),
+            (None, None) => BTreeMap::from([(String::new(), rawjson::canonical(&self.last))]),
+        }
+    }
+
     /// The state, canonical; that of a stream that does not exist is null.
     pub(crate) fn state(&self) -> String {
         match &self.fields {

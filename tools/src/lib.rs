@@ -3,15 +3,18 @@
 //! Every command but `init`, `import` and `pack`, and `demo` and `bench`, which bring their own logs, only reads `--log`: it works on a log whose writer was killed, and shows what recovery would keep.
 //! Exit codes: 0 done or yes, 1 the answer is no, 2 typed wrongly, 3 could not be done.
 
+mod backup;
 mod bench;
 mod cli;
 mod demo;
 mod export;
+mod find;
 mod fold;
 mod form;
 mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod import;
 mod init;
 mod output;
@@ -54,11 +57,15 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Import(args) => import::run(log, args, out),
         Command::Export(args) => export::run(log, args, out),
         Command::State(args) => state::run(log, args, out),
+        Command::History(args) => history::history(log, args, out),
+        Command::Diff(args) => history::diff(log, args, out),
+        Command::Find(args) => find::run(log, args, out),
         Command::Streams(args) => show::streams(log, args, out),
         Command::Cat(args) => show::cat(log, args, out),
         Command::Tail(args) => show::tail(log, args, out),
         Command::Info => show::info(log, out),
         Command::Pack => pack::run(log, out),
+        Command::Backup(args) => backup::run(log, args, out),
         Command::Verify(args) => verify::run(log, args, out),
         Command::Fsck => fsck::run(log, out),
         Command::Salvage(args) => salvage::run(log, args, out),

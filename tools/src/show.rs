@@ -65,7 +65,7 @@ pub(crate) fn tail(path: &Path, args: &Tail, out: &mut Out) -> Answer {
 }
 
 /// One event: for programs the export form with its place in the log, for people one line of the most telling things.
-fn show(event: &EventRef<'_>, with_stream: bool, out: &mut Out) -> Result<(), Failure> {
+pub(crate) fn show(event: &EventRef<'_>, with_stream: bool, out: &mut Out) -> Result<(), Failure> {
     let recorded = time::render(time::from_nanoseconds(event.recorded_at_ns()));
     if out.json {
         let mut line = Vec::new();
@@ -109,7 +109,7 @@ fn data_shown(body: Option<&[u8]>) -> String {
 }
 
 /// Text from the log as a terminal may see it: control characters cannot steer it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

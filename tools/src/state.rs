@@ -8,7 +8,7 @@ use std::path::Path;
 use chainring::{EventRef, ReadError, Store, StreamId, Version, View};
 use sha2::{Digest, Sha256};
 
-use crate::cli::{Format, State};
+use crate::cli::{Format, Point, State};
 use crate::fold::Fold;
 use crate::output::{Answer, Failure, Out, progress};
 use crate::rawjson;
@@ -16,13 +16,7 @@ use crate::rawjson;
 /// The command.
 pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
-    let view = match &args.as_of {
-        None => store.latest(),
-        Some(point) => store.at(point.as_of).map_err(|error| match error {
-            ReadError::NotFound { .. } => Failure::No(format!("there is no {}", point.text)),
-            other => other.into(),
-        })?,
-    };
+    let view = view(&store, args.as_of.as_ref())?;
     let known = match &args.stream {
         Some(stream) => one(&view, stream, args.format, out)?,
         None => {
@@ -32,6 +26,15 @@ pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
     };
     out.flush()?;
     Ok(known)
+}
+
+/// The log as of a point; as it is now where none is given.
+pub(crate) fn view(store: &Store, point: Option<&Point>) -> Result<View, Failure> {
+    let Some(point) = point else { return Ok(store.latest()) };
+    store.at(point.as_of).map_err(|error| match error {
+        ReadError::NotFound { .. } => Failure::No(format!("there is no {}", point.text)),
+        other => other.into(),
+    })
 }
 
 fn one(view: &View, name: &str, format: Format, out: &mut Out) -> Answer {
@@ -70,7 +73,8 @@ fn all(store: &Store, view: &View, format: Format, out: &mut Out) -> Result<(), 
     Ok(())
 }
 
-fn apply(fold: &mut Fold, event: &EventRef<'_>) -> Result<(), Failure> {
+/// Applies the next event of a stream.
+pub(crate) fn apply(fold: &mut Fold, event: &EventRef<'_>) -> Result<(), Failure> {
     let gone = || Failure::No(format!("the body at position {} was erased: what it changed is not known any more", event.position()));
     fold.apply(event.version().0, event.body().ok_or_else(gone)?);
     Ok(())

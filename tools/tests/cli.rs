@@ -61,6 +61,107 @@ fn typed_wrongly_is_2() {
 }
 
 #[test]
+fn a_stream_tells_its_history_and_how_it_differs() {
+    let place = filled("history");
+    let ran = run(&place.log(), &["history", "order/1", "--json"]);
+    let told = json_lines(&ran.out);
+    assert_eq!((ran.code, told.len()), (0, 2));
+    assert_eq!(
+        told[0]["changes"],
+        json!([{ "field": "items", "after": [] }, { "field": "total", "after": 489.0 }]),
+        "what is new has no before"
+    );
+    assert_eq!(told[1]["changes"], json!([{ "field": "items", "before": [] }, { "field": "status", "after": "cancelled" }]));
+    assert_eq!((&told[0]["version"], &told[0]["type"], &told[0]["actor"]), (&json!(1), &json!("Placed"), &json!("agent")));
+    assert_eq!((&told[0]["on_behalf_of"], &told[1]["actor"]), (&json!("user"), &Value::Null));
+    let people = run(&place.log(), &["history", "order/1"]).out;
+    assert!(people.contains("Placed  by agent for user") && people.contains("status  \"cancelled\""), "{people}");
+    let then = run(&place.log(), &["history", "order/1", "--as-of", "version:1", "--json"]);
+    assert_eq!(json_lines(&then.out), told[..1]);
+
+    let diff = |args: &[&str]| run(&place.log(), &[&["diff", "order/1", "--json", "--from"], args].concat());
+    let whole = diff(&["version:1"]).json();
+    assert_eq!((&whole["from_version"], &whole["to_version"], &whole["changes"]), (&json!(1), &json!(2), &told[1]["changes"]));
+    assert_eq!(diff(&["version:0", "--to", "version:1"]).json()["changes"], told[0]["changes"]);
+    assert_eq!(diff(&["version:2", "--to", "version:2"]).json()["changes"], json!([]));
+    let back = diff(&["version:2", "--to", "version:1"]).json();
+    assert_eq!(back["changes"], json!([{ "field": "items", "after": [] }, { "field": "status", "before": "cancelled" }]));
+    let people = run(&place.log(), &["diff", "order/1", "--from", "version:1"]).out;
+    assert!(people.starts_with("order/1  v1 -> v2  2 fields differ\n"), "{people}");
+    // A state that is no object is one value.
+    assert_eq!(json_lines(&run(&place.log(), &["history", "note", "--json"]).out)[0]["changes"], json!([{ "field": "", "after": "x" }]));
+    for no in [&["history", "gone"][..], &["diff", "gone", "--from", "version:1"], &["diff", "note", "--from", "event:none"]] {
+        assert_eq!(run(&place.log(), no).code, 1, "{no:?}");
+    }
+}
+
+#[test]
+fn events_are_found_by_what_they_say() {
+    let place = Place::new("find");
+    let more = concat!(
+        r#"{"stream":"refund","version":1,"type":"Refunded","id":"00000000-0000-4000-8000-000000000009","time":"2025-08-01T15:00:00Z","actor":"agent","correlation":"run-7","authority":{"policy":"refunds","rule":"r1"},"data":{}}"#,
+        "\n"
+    );
+    let file = place.write("in.jsonl", format!("{LINES}{more}"));
+    assert_eq!(import(&place.log(), &file, &[]).code, 0);
+    let find = |args: &[&str]| {
+        let ran = run(&place.log(), &[&["find", "--json"], args].concat());
+        let positions: Vec<u64> = json_lines(&ran.out).iter().map(|line| line["position"].as_u64().unwrap()).collect();
+        assert_eq!(ran.code == 0, !positions.is_empty(), "finding nothing is a no");
+        positions
+    };
+    assert_eq!(find(&["--type", "Placed"]), [1, 2]);
+    assert_eq!(find(&["--type", "Placed", "--type", "Noted"]), [1, 2, 4]);
+    assert_eq!(find(&["--actor", "agent"]), [1, 2, 5]);
+    assert_eq!(find(&["--actor", "agent", "--limit", "2"]), [1, 2]);
+    assert_eq!(find(&["--actor", "agent", "--as-of", "position:2"]), [1, 2]);
+    assert_eq!(find(&["--correlation", "run-7"]), [5]);
+    assert_eq!((find(&["--authority", "refunds"]), find(&["--authority", "r1"])), (vec![5], vec![5]));
+    assert_eq!(find(&["--actor", "agent", "--type", "Noted"]), [0; 0]);
+    assert_eq!(find(&["--occurred", "--between", "2025-08-01T14:00:00Z..2025-08-01T14:05:00Z"]), [1, 2]);
+    assert_eq!(find(&["--occurred", "--between", "2025-08-01T13:00:00Z..2025-08-01T13:59:00Z"]), [3]);
+    // Recorded now, not then.
+    assert_eq!(find(&["--between", "2025-08-01T13:00:00Z..2025-08-01T16:00:00Z"]), [0; 0]);
+    assert_eq!(find(&["--between", "2026-01-01T00:00:00Z..2200-01-01T00:00:00Z"]), [1, 2, 3, 4, 5]);
+    assert!(run(&place.log(), &["find", "--type", "Refunded"]).out.contains("refund  v1"));
+    for wrong in
+        [&["find"][..], &["find", "--occurred", "--type", "x"], &["find", "--between", "2026-01-02T00:00:00Z..2026-01-01T00:00:00Z"]]
+    {
+        assert_eq!(run(&place.log(), wrong).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_copy_is_made_verified_and_brought_up_to_date() {
+    let place = filled("backup");
+    let copy = place.join("copy");
+    let to = ["backup", "--to", copy.to_str().unwrap(), "--json"];
+    let ran = run(&place.log(), &to);
+    let told = ran.json();
+    assert_eq!((ran.code, &told["ok"], &told["records"], &told["position"]), (0, &json!(true), &json!(5), &json!(4)));
+    assert_eq!(run(&copy, &["export"]).out, run(&place.log(), &["export"]).out);
+    let seen = format!("{}:{}", told["position"], told["link"].as_str().unwrap());
+    assert_eq!(run(&copy, &["verify", "--expect-at-least", &seen]).code, 0);
+    assert_eq!(run(&copy, &["verify", "--reader"]).code, 0);
+    let more = place.write(
+        "more.jsonl",
+        LINES
+            .replace("00000000-0000-4000-8000-0000000000", "00000000-0000-4000-8000-0000000001")
+            .replace("order", "later")
+            .replace("note", "other"),
+    );
+    assert_eq!(import(&place.log(), &more, &[]).code, 0);
+    assert!(run(&place.log(), &to[..3]).out.starts_with("copied 1 segment"));
+    assert_eq!(run(&copy, &["info", "--json"]).json()["events"], 8);
+    // Another log is not written over, nor a copy that went on by itself.
+    let other = filled("backup-other");
+    assert_eq!(run(&other.log(), &to).code, 1);
+    assert_eq!(run(&copy, &["info", "--json"]).json()["events"], 8);
+    assert_eq!(run(&place.join("none"), &to).code, 3);
+    assert_eq!(run(&place.log(), &["backup"]).code, 2);
+}
+
+#[test]
 fn padded_segments_are_packed_and_told() {
     let place = Place::new("pack");
     let fill = |log: &Path| {

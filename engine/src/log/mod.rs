@@ -126,6 +126,8 @@ impl Store {
         report.rollback = rollback(environment, &recovered)?;
         let (origin, log_id, segment_bytes) = (recovered.origin, recovered.log_id, recovered.segment_bytes);
         let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position));
+        // What others append meanwhile is not seen.
+        shared.end();
         Ok(Store {
             shared,
             directory: directory.to_owned(),

@@ -18,10 +18,12 @@ use crate::sync::{Arc, read};
 mod event;
 mod scan;
 mod stream;
+mod subscribe;
 
 pub use event::EventRef;
 pub use scan::Events;
 pub use stream::{StreamEvents, StreamView};
+pub use subscribe::{Batch, Subscription};
 
 /// The moment a view shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

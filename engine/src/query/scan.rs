@@ -19,6 +19,11 @@ impl<'a> Events<'a> {
         Events { view, position, limit, at: None }
     }
 
+    /// Position after the last one it shows.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// The record at `position`; steps on.
     fn step(&mut self) -> Result<EventRef<'a>, ReadError> {
         let view = self.view;

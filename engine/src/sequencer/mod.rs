@@ -14,7 +14,7 @@ use chainring_format::{EventId, StreamId};
 use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
-use crate::ring::{Full, RingSizes, Rings, Slot};
+use crate::ring::{Full, Gate, RingSizes, Rings, Slot};
 use crate::segment::Catalog;
 use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
@@ -69,6 +69,10 @@ pub(crate) struct Shared {
     /// Position after the last one known durable; nothing at or above it is ever acknowledged or visible. Stored with Release by the leader after a
     /// sync; the Acquire is in [`Shared::watermark`].
     watermark: AtomicU64,
+    /// Moves on with the watermark, and when nothing comes any more. Those who follow the log sleep there.
+    pub moved: Gate,
+    /// The watermark does not move any more. Set with Release behind its last move; the Acquire is in [`Shared::has_ended`].
+    has_ended: AtomicBool,
     packer: Packer,
 }
 
@@ -78,12 +82,25 @@ impl Shared {
             catalog: RwLock::new(Arc::new(catalog)),
             directory: RwLock::new(directory),
             watermark: AtomicU64::new(watermark),
+            moved: Gate::default(),
+            has_ended: AtomicBool::new(false),
             packer: Packer::default(),
         }
     }
 
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark.load(Ordering::Acquire)
+    }
+
+    /// Nothing becomes durable any more. Asked before the watermark, it says whether that was the last one.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// Says that nothing becomes durable any more.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+        self.moved.advance();
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -439,6 +456,7 @@ impl Sequencer {
         // What comes now is answered, not left behind.
         core.lead(intake, &self.pipeline, false);
         drop(helm);
+        self.shared().end();
         self.pipeline.gate.advance();
         self.pipeline.hand_over();
         closed

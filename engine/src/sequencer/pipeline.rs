@@ -50,9 +50,11 @@ impl Pipeline {
 
     /// Everything below `position` is durable, and no commit that is not is older.
     pub(super) fn raise_watermark(&self, position: u64) {
-        let _flights = lock(&self.flights);
+        let flights = lock(&self.flights);
         // As in `land`.
         self.shared.watermark.fetch_max(position, Ordering::Release);
+        drop(flights);
+        self.shared.moved.advance();
     }
 
     /// Commits that are under way.
@@ -89,6 +91,7 @@ impl Pipeline {
             }
         };
         self.deliver(answers);
+        self.shared.moved.advance();
     }
 
     /// Poisons the log. What was launched and not released gets no other answer than that.
@@ -100,6 +103,7 @@ impl Pipeline {
         let poison = Arc::clone(self.poison.get_or_init(|| Arc::new(poison)));
         let lost = lock(&self.flights).give_up();
         self.deliver(unknown(lost, &poison));
+        self.shared.end();
         poison
     }
 

@@ -1,0 +1,211 @@
+//! Following the log: everything from a position on that is there, and then everything that comes.
+//!
+//! A subscription is a place in the order of the log, nothing more: the writer knows of no subscribers, keeps nothing for slow ones, and moves one counter
+//! with every commit, which those who wait sleep on. What is shown is durable, every event once, in order, without a gap.
+
+use std::ops::Range;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use chainring_format::Position;
+
+use super::View;
+use super::event::EventRef;
+use super::scan::Events;
+use crate::error::ReadError;
+use crate::log::Store;
+
+/// A reader that follows the log.
+///
+/// ```
+/// # use chainring::{Event, Log, Position};
+/// # let directory = tempfile::tempdir()?;
+/// # let log = Log::open(directory.path())?;
+/// let mut subscription = log.subscribe(Position(0)).stream_prefix("order-");
+/// let reader = std::thread::spawn(move || {
+///     let mut seen = 0;
+///     while let Some(events) = subscription.next_batch() {
+///         for event in events {
+///             seen += event?.body().map_or(0, <[u8]>::len);
+///         }
+///     }
+///     Ok::<usize, chainring::ReadError>(seen)
+/// });
+/// log.append(Event::new("order-1", "OrderPlaced").body("placed"))?;
+/// log.append(Event::new("payment-1", "Paid").body("paid"))?;
+/// log.close()?;
+/// assert_eq!(reader.join().unwrap()?, "placed".len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    view: View,
+    /// The next position to look at.
+    position: u64,
+    chosen: Chosen,
+}
+
+/// What a subscription shows.
+#[derive(Debug, Clone, Default)]
+struct Chosen {
+    stream_prefix: Option<String>,
+    event_types: Option<Vec<String>>,
+    buckets: Option<Range<u16>>,
+}
+
+impl Chosen {
+    /// The cheapest questions first: a name may have to be looked up in the stream's first event.
+    fn has(&self, event: &EventRef<'_>) -> Result<bool, ReadError> {
+        if self.buckets.as_ref().is_some_and(|buckets| !buckets.contains(&event.stream_id().bucket())) {
+            return Ok(false);
+        }
+        if self.event_types.as_ref().is_some_and(|types| types.iter().all(|chosen| chosen != event.event_type())) {
+            return Ok(false);
+        }
+        match &self.stream_prefix {
+            Some(prefix) => Ok(event.stream()?.starts_with(prefix)),
+            None => Ok(true),
+        }
+    }
+}
+
+impl Store {
+    /// Follows the log from a position on: 0 for everything, [`Subscription::position`] of an earlier one to go on where it stopped.
+    ///
+    /// Of a log, a subscription ends when the log is closed or poisoned and everything durable was shown; of a store that was opened for reading, where
+    /// that store ends.
+    #[must_use]
+    pub fn subscribe(&self, from: Position) -> Subscription {
+        Subscription { view: self.latest(), position: from.0, chosen: Chosen::default() }
+    }
+}
+
+impl Subscription {
+    /// Shows only streams whose names begin like this.
+    #[must_use]
+    pub fn stream_prefix(mut self, prefix: impl Into<String>) -> Subscription {
+        self.chosen.stream_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Shows only events of these types.
+    #[must_use]
+    pub fn event_types(mut self, types: impl IntoIterator<Item = impl Into<String>>) -> Subscription {
+        self.chosen.event_types = Some(types.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Shows only streams in these buckets, of 0..4096: several subscriptions can share a log out among them, and each stream stays with one of them.
+    #[must_use]
+    pub fn buckets(mut self, buckets: Range<u16>) -> Subscription {
+        self.chosen.buckets = Some(buckets);
+        self
+    }
+
+    /// Where it goes on: the position after the last event that was taken or passed over.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.position)
+    }
+
+    /// Whether everything was shown and nothing will come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        // First whether something can come, then what is there: the other way round, the last of it could be missed.
+        let has_ended = self.view.shared.has_ended();
+        has_ended && self.position >= self.view.shared.watermark()
+    }
+
+    /// What is there now and was not taken yet; maybe nothing.
+    pub fn ready(&mut self) -> Batch<'_> {
+        // The watermark first, as for every view.
+        let limit = self.view.shared.watermark();
+        if limit > self.view.limit {
+            self.view.limit = limit;
+            self.view.catalog = self.view.shared.catalog();
+        }
+        let Subscription { view, position, chosen } = self;
+        Batch { events: Events::new(view, *position, view.limit), position, chosen, has_failed: false }
+    }
+
+    /// What is there, once there is something; what was filtered out counts as something. `None` when the log has ended.
+    pub fn next_batch(&mut self) -> Option<Batch<'_>> {
+        let has_news = self.wait(|| None).expect("it waits for ever");
+        has_news.then(|| self.ready())
+    }
+
+    /// As [`Subscription::next_batch`], but waits no longer than `at_most`; then the batch is empty.
+    pub fn next_batch_timeout(&mut self, at_most: Duration) -> Option<Batch<'_>> {
+        let until = Instant::now().checked_add(at_most);
+        let has_news = self.wait(|| until.map(|until| until.saturating_duration_since(Instant::now())));
+        has_news.unwrap_or(true).then(|| self.ready())
+    }
+
+    /// As [`Subscription::next_batch`], for tasks of any runtime.
+    pub async fn next_batch_async(&mut self) -> Option<Batch<'_>> {
+        let has_news = std::future::poll_fn(|context| self.poll_news(context)).await;
+        has_news.then(|| self.ready())
+    }
+
+    /// Whether there is something to take; `Ready(false)` when the log has ended, `Pending` if neither is known yet: then the task is woken.
+    pub fn poll_news(&self, context: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            let moved = &self.view.shared.moved;
+            let seen = moved.now();
+            if let Some(has_news) = self.news() {
+                return Poll::Ready(has_news);
+            }
+            if moved.wake_later(seen, context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits for news: `Some(true)` if there are some, `Some(false)` if none will come, `None` if no time is left.
+    fn wait(&self, left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+        self.view.shared.moved.wait(|| self.news(), || false, left)
+    }
+
+    fn news(&self) -> Option<bool> {
+        let has_ended = self.view.shared.has_ended();
+        if self.position < self.view.shared.watermark() { Some(true) } else { has_ended.then_some(false) }
+    }
+}
+
+/// Events that a subscription has to show now. What is not taken stays for the next batch.
+#[derive(Debug)]
+pub struct Batch<'s> {
+    events: Events<'s>,
+    position: &'s mut u64,
+    chosen: &'s Chosen,
+    has_failed: bool,
+}
+
+impl<'s> Iterator for Batch<'s> {
+    type Item = Result<EventRef<'s>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.has_failed {
+            let Some(next) = self.events.next() else {
+                // The engine's own records behind the last event are passed over as well.
+                *self.position = (*self.position).max(self.events.limit());
+                return None;
+            };
+            let chosen = next.and_then(|event| Ok((event, self.chosen.has(&event)?)));
+            match chosen {
+                Ok((event, is_chosen)) => {
+                    *self.position = event.position().0 + 1;
+                    if is_chosen {
+                        return Some(Ok(event));
+                    }
+                }
+                // What cannot be read is not passed over: whoever goes on meets it again.
+                Err(error) => {
+                    self.has_failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
