@@ -1,15 +1,17 @@
-//! What only several processes show: a writer that is killed at any moment, a second writer that is told who the first is, a child of a fork.
+//! What only several processes show: a writer that is killed at any moment, a second writer that is told who the first is, a child of a fork, a system
+//! that forbids io_uring or direct writing.
 //!
 //! This program starts itself in other roles; it has a `main` of its own because a forked test runner could hang on locks of its threads.
 
-#![allow(unsafe_code)] // fork, in one place
+#![allow(unsafe_code)] // fork and seccomp, in one place each
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chainring::{AppendError, Event, EventId, Log, OpenError, Opened, Options, Store, VerifyOptions, verify};
+use chainring::disk::WritePath;
+use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Opened, Options, Request, Store, VerifyOptions, verify};
 
 const ROLE: &str = "CHAINRING_TEST_ROLE";
 const STORE: &str = "CHAINRING_TEST_STORE";
@@ -23,13 +25,17 @@ fn main() {
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
         (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
         (Ok("little_memory"), Some(store)) => little_memory(Path::new(&store)),
+        (Ok("uring_forbidden"), Some(store)) => write_where_forbidden(Path::new(&store), &[URING]),
+        (Ok("direct_refused"), Some(store)) => write_where_forbidden(Path::new(&store), &[DIRECT]),
+        (Ok("both_forbidden"), Some(store)) => write_where_forbidden(Path::new(&store), &[URING, DIRECT]),
         _ => {
             a_killed_writer_loses_nothing_it_acknowledged();
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
             want_of_files_refuses_and_is_no_end();
             want_of_memory_ends_a_process_and_nothing_else();
-            println!("5 passed, 0 failed");
+            what_the_system_forbids_is_done_another_way_and_told();
+            println!("6 passed, 0 failed");
         }
     }
 }
@@ -240,4 +246,95 @@ fn want_of_memory_ends_a_process_and_nothing_else() {
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
     assert!(appended > 3, "some rounds had memory to append");
     println!("ran out of memory in 24 rounds, {aborted} of them ended in an abort, {appended} records");
+}
+
+/// A system call that is refused if an argument of it has any of some bits; every call of it if there are none.
+#[derive(Clone, Copy)]
+struct Forbidden {
+    call: libc::c_long,
+    argument: u32,
+    bits: u32,
+    errno: i32,
+}
+
+/// As containers forbid it.
+const URING: Forbidden = Forbidden { call: libc::SYS_io_uring_setup, argument: 0, bits: 0, errno: libc::EPERM };
+/// As file systems refuse it.
+const DIRECT: Forbidden = Forbidden { call: libc::SYS_openat, argument: 2, bits: libc::O_DIRECT as u32, errno: libc::EINVAL };
+
+/// Forbids system calls to this thread and those that it starts, for ever. `false` if the system does not let us.
+fn forbid(calls: &[Forbidden]) -> bool {
+    let load = |offset: u32| libc::sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset };
+    let skip_unless =
+        |kind: u32, k: u32, skipped: u8| libc::sock_filter { code: (libc::BPF_JMP | kind | libc::BPF_K) as u16, jt: 0, jf: skipped, k };
+    let ret = |k: u32| libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k };
+    let mut filter = Vec::new();
+    for forbidden in calls {
+        let refused = ret(libc::SECCOMP_RET_ERRNO | forbidden.errno as u32);
+        // Of `seccomp_data`: the number of the call at 0, its arguments from 16 on, 8 bytes each, lower half first.
+        filter.push(load(0));
+        if forbidden.bits == 0 {
+            filter.extend([skip_unless(libc::BPF_JEQ, forbidden.call as u32, 1), refused]);
+        } else {
+            filter.extend([
+                skip_unless(libc::BPF_JEQ, forbidden.call as u32, 3),
+                load(16 + 8 * forbidden.argument),
+                skip_unless(libc::BPF_JSET, forbidden.bits, 1),
+                refused,
+            ]);
+        }
+    }
+    filter.push(ret(libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel reads the program, which is alive, during the second call; neither call touches other memory.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    }
+}
+
+/// Says the write path, after having appended in every way.
+fn write_where_forbidden(store: &Path, calls: &[Forbidden]) {
+    if !forbid(calls) {
+        println!("unfiltered");
+        return;
+    }
+    for write_path in [WritePath::Auto, WritePath::Portable] {
+        let log = Options::new().segment_bytes(SEGMENT_BYTES).write_path(write_path).open(store.join(format!("{write_path:?}"))).unwrap();
+        let event = |n: usize| Event::new(format!("s{}", n % 7), "E").body(vec![n as u8; 700]);
+        for n in 0..20 {
+            log.append(event(n)).unwrap();
+        }
+        let pending: Vec<_> = (0..500).map(|n| log.submit(event(n)).unwrap()).collect();
+        pending.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+        log.append(Request::batch((0..50).map(event).collect()).durability(Durability::Written)).unwrap();
+        if write_path == WritePath::Auto {
+            println!("{}", log.stats().write_path);
+        }
+        log.close().unwrap();
+        let report = verify(store.join(format!("{write_path:?}")), &VerifyOptions::default()).unwrap();
+        assert!(report.is_ok() && report.events == 570, "{report:?}");
+    }
+    let refused = Options::new().write_path(WritePath::Uring).open(store.join("uring"));
+    assert!(refused.is_err(), "who insists is told");
+    assert!(!store.join("uring").exists() || std::fs::read_dir(store.join("uring")).unwrap().next().is_none(), "and nothing was made");
+}
+
+fn what_the_system_forbids_is_done_another_way_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let free = Options::new().open(directory.path().join("free")).unwrap().stats().write_path;
+    for (role, expected) in [
+        ("uring_forbidden", if free == "portable" { "portable" } else { "direct" }),
+        ("direct_refused", "portable"),
+        ("both_forbidden", "portable"),
+    ] {
+        let output = start(role, &directory.path().join(role)).wait_with_output().unwrap();
+        assert!(output.status.success(), "{role}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        if told.trim() == "unfiltered" {
+            println!("SKIPPED {role}: this system lets nobody install a filter of system calls");
+        } else {
+            assert_eq!(told.trim(), expected, "{role}, where {free} is free");
+        }
+    }
 }

@@ -54,7 +54,11 @@ pub fn run(peer: &Peer, workload: &Workload, directory: &Path, seconds: f64) -> 
                 scope.spawn(move || {
                     let source = Source::new(workload, number as u64 + 1);
                     barrier.wait();
-                    if workload.in_flight > 1 { pipelined(store, workload, source, seconds) } else { waiting(store, workload, source, seconds) }
+                    if workload.in_flight > 1 {
+                        pipelined(store, workload, source, seconds)
+                    } else {
+                        waiting(store, workload, source, seconds)
+                    }
                 })
             })
             .collect();
@@ -113,7 +117,11 @@ impl Counter {
     fn new(workload: &Workload, seconds: f64) -> Result<Counter, Failure> {
         let started = Instant::now() + warm_up(seconds);
         let until = started + Duration::from_secs_f64(seconds);
-        Ok(Counter { measured: Measured { events: 0, events_in_all: 0, latency: histogram()?, started, ended: started }, batch: workload.batch as u64, until })
+        Ok(Counter {
+            measured: Measured { events: 0, events_in_all: 0, latency: histogram()?, started, ended: started },
+            batch: workload.batch as u64,
+            until,
+        })
     }
 
     fn answered(&mut self, submitted: Instant) {

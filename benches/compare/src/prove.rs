@@ -13,7 +13,9 @@ const CALLS: &str = "openat,write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasy
 
 /// Prints a line for each peer.
 pub fn prove(directory: &Path, chosen: &[String]) -> Result<(), Failure> {
-    println!("| peer | commits | fdatasync | fsync | writes on O_DSYNC/O_SYNC | io_uring_enter | sync_file_range, msync | syncs a commit |");
+    println!(
+        "| peer | commits | fdatasync | fsync | writes on O_DSYNC/O_SYNC | io_uring_enter | sync_file_range, msync | syncs a commit |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for peer in peers::all().iter().filter(|peer| is_chosen(chosen, peer.name)) {
         let place = tempfile::Builder::new().prefix("prove-").tempdir_in(directory)?;

@@ -56,11 +56,17 @@ fn rate(per_second: f64) -> String {
 fn table(host: &Host, cells: &[Cell]) -> Result<String, Failure> {
     let mut text = String::new();
     let Host { kernel, processor, cores, memory_gib, filesystem, seconds, rounds: count } = host;
-    writeln!(text, "{kernel}; {processor}, {cores} cores, {memory_gib} GiB; {filesystem}. {count} rounds of {seconds} s a cell; medians, and the range of the rate.\n")?;
+    writeln!(
+        text,
+        "{kernel}; {processor}, {cores} cores, {memory_gib} GiB; {filesystem}. {count} rounds of {seconds} s a cell; medians, and the range of the rate.\n"
+    )?;
     for workload in &WORKLOADS {
         let Some(raw) = rounds(cells, workload, "raw") else { continue };
         writeln!(text, "### {}: {}\n", workload.name, workload.what)?;
-        writeln!(text, "| | events/s | low - high | of raw | p50 us | p99 us | p99.9 us | longest ms | CPU us/event | written B/event | on disk B/event | memory MiB |")?;
+        writeln!(
+            text,
+            "| | events/s | low - high | of raw | p50 us | p99 us | p99.9 us | longest ms | CPU us/event | written B/event | on disk B/event | memory MiB |"
+        )?;
         writeln!(text, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         let yardstick = raw.median(|cell| cell.events_per_second);
         for peer in &peers::all() {
@@ -96,7 +102,11 @@ fn table(host: &Host, cells: &[Cell]) -> Result<String, Failure> {
         text.push('\n');
     }
     let versions: Vec<String> = peers::all().iter().map(|peer| format!("{} {}", peer.name, peer.version)).collect();
-    writeln!(text, "Versions: {}. `+gc`: a leader-and-followers group commit stands in front. `(synced)`: has no weaker level.", versions.join(", "))?;
+    writeln!(
+        text,
+        "Versions: {}. `+gc`: a leader-and-followers group commit stands in front. `(synced)`: has no weaker level.",
+        versions.join(", ")
+    )?;
     Ok(text)
 }
 

@@ -19,8 +19,7 @@ pub struct Workload {
     pub level: Level,
 }
 
-const DURABLE: Workload =
-    Workload { name: "", what: "", threads: 1, batch: 1, in_flight: 1, streams: 10_000, level: Level::Durable };
+const DURABLE: Workload = Workload { name: "", what: "", threads: 1, batch: 1, in_flight: 1, streams: 10_000, level: Level::Durable };
 
 /// All of them, in the order of the table.
 pub const WORKLOADS: [Workload; 8] = [

@@ -102,8 +102,8 @@ impl Ground {
         let bytes = zeros.0.as_bytes();
         let count = bytes.len().min(self.limit.saturating_sub(ready_to) as usize);
         if count > 0 {
-            // pwrite(segment, zeros, ready_to); durable
-            self.file.write_durable_at(&bytes[..count], ready_to)?;
+            // pwrite(segment, zeros, ready_to)
+            self.file.write_ahead_at(&bytes[..count], ready_to)?;
             // Release: pairs with the Acquire in `enter`.
             self.ready_to.store(ready_to + count as u64, Ordering::Release);
         }

@@ -19,7 +19,12 @@ pub const PEER: Peer = Peer {
     has_group_commit: true,
     open: |directory, level| {
         let config = Config { dir: directory.join("engine").to_string_lossy().into_owned(), ..Config::default() };
-        Ok(Box::new(Raft { engine: Engine::open(config)?, heads: Mutex::default(), threads: AtomicU64::new(0), is_synced: level == Level::Durable }))
+        Ok(Box::new(Raft {
+            engine: Engine::open(config)?,
+            heads: Mutex::default(),
+            threads: AtomicU64::new(0),
+            is_synced: level == Level::Durable,
+        }))
     },
 };
 

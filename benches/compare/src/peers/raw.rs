@@ -19,8 +19,7 @@ pub const GROWING: Peer = Peer {
 };
 
 /// The file was written with zeros before, and is written over in circles: the best a file of this file system can do.
-pub const PREPARED: Peer =
-    Peer { name: "raw-prepared", open: |directory, level| Raw::open(directory, level, PREPARED_BYTES), ..GROWING };
+pub const PREPARED: Peer = Peer { name: "raw-prepared", open: |directory, level| Raw::open(directory, level, PREPARED_BYTES), ..GROWING };
 
 const PREPARED_BYTES: u64 = 256 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
