@@ -2,7 +2,8 @@
 //!
 //! Open addressing with linear probing over one flat piece of memory: an entry is found in the cache line that its hash points to, mostly, and the
 //! memory is taken in huge pages where the system has them. When it is full, a table of twice the size takes its place and a few entries move
-//! over with every insertion, so nobody ever waits for all of them; until then lookups ask both.
+//! over with every insertion, so nobody ever waits for all of them; until then lookups ask both. The memory of the next table is taken beforehand, a
+//! little with every insertion: entries come to it in no order, and the first few thousand would touch all of its pages at once.
 //!
 //! Entries are put in once and never change or leave. Absent on purpose: hashing, keys; the caller knows what an entry is.
 
@@ -18,6 +19,10 @@ const ENTRIES_MIN: usize = 1 << 12;
 const FILL_MAX_16THS: usize = 11;
 /// Places that move over with an insertion. The table is twice as large by then, so two would do.
 const MOVED_PER_INSERT: usize = 4;
+/// Part of what a table can take, in sixteenths, at which the memory of the next one begins to be taken. The one before is left by then.
+const NEXT_FROM_16THS: usize = 12;
+/// Memory is taken in pages of at least this many bytes.
+const PAGE_BYTES: usize = 4096;
 /// Tables of at least this many bytes ask for huge pages.
 const HUGE_BYTES_MIN: usize = 4 << 20;
 
@@ -32,6 +37,8 @@ pub(super) struct Table<E> {
     now: Places<E>,
     /// The smaller table that is being left, and how many of its places have moved.
     before: Option<(Places<E>, usize)>,
+    /// The larger table that will be needed, and how many bytes of its memory were taken.
+    next: Option<(Places<E>, usize)>,
     count: usize,
 }
 
@@ -59,6 +66,11 @@ struct Places<E> {
 impl<E: Entry> Places<E> {
     fn new(count: usize) -> Places<E> {
         Places { map: zeroed(count * size_of::<E>()), mask: count - 1, entries: PhantomData }
+    }
+
+    /// Entries that may be in it.
+    fn count_max(&self) -> usize {
+        (self.mask + 1) * FILL_MAX_16THS / 16
     }
 
     fn all(&self) -> &[E] {
@@ -97,7 +109,7 @@ impl<E: Entry> Places<E> {
 
 impl<E: Entry> Table<E> {
     pub(super) fn new() -> Table<E> {
-        Table { now: Places::new(ENTRIES_MIN), before: None, count: 0 }
+        Table { now: Places::new(ENTRIES_MIN), before: None, next: None, count: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -131,9 +143,23 @@ impl<E: Entry> Table<E> {
             if next > before.mask {
                 self.before = None;
             }
-        } else if (self.count + 1) * 16 > (self.now.mask + 1) * FILL_MAX_16THS {
-            let larger = Places::new((self.now.mask + 1) * 2);
+        } else if self.count >= self.now.count_max() {
+            let larger = self.next.take().map_or_else(|| Places::new((self.now.mask + 1) * 2), |(next, _)| next);
             self.before = Some((std::mem::replace(&mut self.now, larger), 0));
+        } else if self.count >= self.now.count_max() / 16 * NEXT_FROM_16THS {
+            self.take_memory();
+        }
+    }
+
+    /// Takes as much of the next table's memory as is this insertion's share.
+    fn take_memory(&mut self) {
+        let left = self.now.count_max() - self.count;
+        let (next, taken) = self.next.get_or_insert_with(|| (Places::new((self.now.mask + 1) * 2), 0));
+        let to = *taken + (next.map.len() - *taken).div_ceil(left);
+        while *taken < to {
+            // Written, so that the page is there; it is zero already.
+            next.map[*taken] = 0;
+            *taken += PAGE_BYTES;
         }
     }
 }
@@ -170,6 +196,22 @@ mod tests {
         }
         assert_eq!(table.len(), 100_000);
         assert!((1..=100_000).all(|n| table.find(hash(&Number(n)), |entry| entry.0 == n).is_some()));
+    }
+
+    #[test]
+    fn the_memory_of_the_next_table_is_taken_before_it_is_needed() {
+        let mut table = Table::new();
+        let mut taken = Vec::new();
+        for n in 1..=200_000_u64 {
+            let before = table.now.mask;
+            let ahead = table.next.as_ref().map(|(next, taken)| (next.map.len(), *taken));
+            table.insert(hash(&Number(n)), Number(n), hash);
+            if table.now.mask != before {
+                taken.push(ahead);
+            }
+        }
+        assert!(taken.len() > 4);
+        assert!(taken.iter().all(|ahead| ahead.is_some_and(|(bytes, taken)| taken >= bytes)), "{taken:?}");
     }
 
     #[test]
