@@ -19,6 +19,9 @@ pub struct Cell {
     pub peer: String,
     pub workload: String,
     pub events: u64,
+    /// Those of the warm-up and those answered behind the end as well.
+    #[serde(default)]
+    pub events_in_all: u64,
     pub seconds: f64,
     pub events_per_second: f64,
     pub p50_us: f64,
@@ -85,6 +88,7 @@ pub fn run(peer: &Peer, workload: &Workload, directory: &Path, seconds: f64) -> 
         peer: peer.name.into(),
         workload: workload.name.into(),
         events,
+        events_in_all: events_in_all as u64,
         seconds: elapsed,
         events_per_second: events as f64 / elapsed,
         p50_us: us(0.5),
