@@ -6,16 +6,19 @@
 
 use std::io;
 
+use chainring_format::align;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::disk::DiskFile;
-use crate::sync::model::{Mutex, lock};
+use crate::sync::model::{Mutex, MutexGuard, lock};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// How far ahead of the commits the ground is made ready.
 const AHEAD_BYTES: u64 = 8 << 20;
 /// What is written at once: long enough to disturb few commits, short enough not to hold one up for long.
 const STEP_BYTES: usize = 1 << 20;
+/// What the system caches together, at the least.
+const PAGE_BYTES: u64 = 4096;
 /// Commits that are larger on average gain too little to pay for the zeros.
 const COMMIT_BYTES_MAX: u64 = 64 << 10;
 
@@ -92,25 +95,46 @@ impl Ground {
         self.ready_to.store(u64::MAX, Ordering::Release);
     }
 
-    /// Writes zeros ahead, once.
-    ///
-    /// # Errors
-    /// Any error of the device. It is final: the error may belong to commits in the same file.
-    pub(crate) fn step(&self, zeros: &Zeros) -> io::Result<()> {
-        let _writing = lock(&self.writing);
-        let ready_to = self.ready_to.load(Ordering::Relaxed);
-        let bytes = zeros.0.as_bytes();
-        let count = bytes.len().min(self.limit.saturating_sub(ready_to) as usize);
-        if count > 0 {
-            // pwrite(segment, zeros, ready_to)
-            self.file.write_ahead_at(&bytes[..count], ready_to)?;
-            // Release: pairs with the Acquire in `enter`.
-            self.ready_to.store(ready_to + count as u64, Ordering::Release);
-        }
-        Ok(())
+    /// Waits for zeros that are being written, wherever. For those who write through the page cache: zeros are written past it, and the two ways must not
+    /// meet in a page. The caller sees to it that no more are begun.
+    pub(crate) fn settle(&self) {
+        drop(lock(&self.writing));
+    }
+
+    /// Begins to write zeros ahead, once; nobody who waits for them goes on before the step is done or dropped.
+    pub(crate) fn step(&self) -> Step<'_> {
+        Step { ground: self, _writing: lock(&self.writing) }
     }
 
     pub(crate) fn ready_to(&self) -> u64 {
         self.ready_to.load(Ordering::Acquire)
+    }
+}
+
+/// Zeros about to be written.
+#[derive(Debug)]
+pub(crate) struct Step<'g> {
+    ground: &'g Ground,
+    _writing: MutexGuard<'g, ()>,
+}
+
+impl Step<'_> {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// Any error of the device. It is final: the error may belong to commits in the same file.
+    pub(crate) fn write(self, zeros: &Zeros) -> io::Result<()> {
+        let ground = self.ground;
+        // From a page's beginning: commits before it are written meanwhile.
+        let from = align(ground.ready_to.load(Ordering::Relaxed), PAGE_BYTES);
+        let bytes = zeros.0.as_bytes();
+        let count = bytes.len().min(ground.limit.saturating_sub(from) as usize);
+        if count > 0 {
+            // pwrite(segment, zeros, from)
+            ground.file.write_ahead_at(&bytes[..count], from)?;
+        }
+        // Less than a page is left as it is. Release: pairs with the Acquire in `enter`.
+        ground.ready_to.store((from + count as u64).min(ground.limit), Ordering::Release);
+        Ok(())
     }
 }

@@ -125,6 +125,7 @@ impl SegmentWriter {
         if closed.is_empty() {
             return Ok(());
         }
+        self.ground.settle();
         // pwrite(segment, commits, start)
         self.file.write_all_at(&self.image.image().placed()[closed.clone()], closed.start as u64)
     }

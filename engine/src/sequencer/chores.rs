@@ -104,33 +104,37 @@ impl Sequencer {
 
     /// Makes the ground of the live segment ready, or the next segment.
     fn prepare_ahead(&self, chores: &mut Chores) -> bool {
-        let ahead = {
-            let Some(mut helm) = try_lock(&self.helm) else { return true };
-            next_step(&mut helm.core, chores)
-        };
+        let Some(mut helm) = try_lock(&self.helm) else { return true };
+        let ahead = next_step(&mut helm.core, chores);
         let disk = self.pipeline.disk();
         match ahead {
             Ahead::Nothing => return false,
             Ahead::Ground(ground) => {
-                if let Err(error) = ground.step(chores.zeros.get_or_insert_with(Zeros::new)) {
+                // Begun under the lock: whoever writes through the page cache afterwards waits for it.
+                let step = ground.step();
+                drop(helm);
+                if let Err(error) = step.write(chores.zeros.get_or_insert_with(Zeros::new)) {
                     self.pipeline.fail("making a segment ready".to_owned(), error);
                 }
             }
-            Ahead::Spare { number, segment_bytes, retired } => match Spare::ahead(disk, number, segment_bytes, retired) {
-                Ok(spare) => {
-                    let mut helm = lock(&self.helm);
-                    let core = &mut helm.core;
-                    if core.is_open() && core.writer.header().number.get() + 1 == number {
-                        core.spare = Some(spare);
-                    } else {
-                        // A rotation was faster.
-                        drop(helm);
-                        spare.discard(disk);
+            Ahead::Spare { number, segment_bytes, retired } => {
+                drop(helm);
+                match Spare::ahead(disk, number, segment_bytes, retired) {
+                    Ok(spare) => {
+                        let mut helm = lock(&self.helm);
+                        let core = &mut helm.core;
+                        if core.is_open() && core.writer.header().number.get() + 1 == number {
+                            core.spare = Some(spare);
+                        } else {
+                            // A rotation was faster.
+                            drop(helm);
+                            spare.discard(disk);
+                        }
                     }
+                    // The rotation meets the same want, and says so.
+                    Err(_) => chores.no_spare_for = number,
                 }
-                // The rotation meets the same want, and says so.
-                Err(_) => chores.no_spare_for = number,
-            },
+            }
         }
         true
     }
@@ -141,7 +145,8 @@ fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
         return Ahead::Nothing;
     }
     let in_place = *chores.rewrites_in_place.get_or_insert_with(|| core.environment.disk.rewrites_in_place());
-    let zeros_pay = in_place && core.writer.ground().is_worth_it();
+    // They are written past the page cache, which nothing may be that shares a page with what is dirty in it.
+    let zeros_pay = in_place && core.unsynced_since_ns.is_none() && core.writer.ground().is_worth_it();
     if zeros_pay && core.writer.ground().needs_step() {
         return Ahead::Ground(Arc::clone(core.writer.ground()));
     }

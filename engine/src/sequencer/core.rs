@@ -434,15 +434,18 @@ impl Core {
     /// Closes the commit under construction and launches it with its answers. `None` if nothing is left to be written by the caller.
     ///
     /// What is to be durable is written by the caller, who has let go of the leadership by then, so that the next commit is sequenced meanwhile. Bytes
-    /// that nobody waits to be synced go through the page cache, and are synced through it, here: as long as a page may be dirty, nothing is
-    /// written past the cache that could share it.
+    /// that nobody waits to be synced go through the page cache, and are synced through it, here.
+    ///
+    /// The two ways never meet in one page: the kernel fails the next sync of a file in which a page was made dirty while it was written past the cache.
+    /// As long as a page may be dirty, everything goes through the cache; as long as something is being written past it, everything goes past it.
     fn close_commit(&mut self, answers: Answers, pipeline: &Pipeline, sync: bool) -> Option<Commit> {
         let has_frames = !self.links.is_empty();
         let monotonic_ns = self.environment.clock.monotonic_ns();
         // Somebody waits for the device, or an answer was decided on heads that are not durable yet, or what is unsynced is getting old.
         let waited_for = |answer: &Answer| !matches!(answer, Answer::Appended(receipt) if receipt.durability == Durability::Written);
         let is_old = self.unsynced_since_ns.is_some_and(|since| monotonic_ns.saturating_sub(since) > UNSYNCED_NS_MAX);
-        let due = sync || is_old || answers.iter().any(|(_, answer)| waited_for(answer));
+        let is_past_cache = has_frames && self.unsynced_since_ns.is_none() && pipeline.in_flight() > 0;
+        let due = sync || is_old || is_past_cache || answers.iter().any(|(_, answer)| waited_for(answer));
         if has_frames {
             self.place_trailer(0, pipeline.shared.watermark());
         }
