@@ -59,10 +59,9 @@ fn count(trace: &str) -> BTreeMap<String, u64> {
         let descriptor = rest.split([',', ')', ' ']).next().unwrap_or_default().to_owned();
         match name {
             "openat" => {
-                if let Some((_, opened)) = rest.rsplit_once("= ") {
-                    if rest.contains("O_DSYNC") || rest.contains("O_SYNC") {
-                        synchronous.insert(opened.trim().to_owned());
-                    }
+                let is_synchronous = rest.contains("O_DSYNC") || rest.contains("O_SYNC");
+                if let Some((_, opened)) = rest.rsplit_once("= ").filter(|_| is_synchronous) {
+                    synchronous.insert(opened.trim().to_owned());
                 }
                 continue;
             }

@@ -117,13 +117,16 @@ const NAME_WIDTH: i32 = 110;
 const MARGIN: i32 = 18;
 const PANELS_A_ROW: i32 = 3;
 
+/// Name, events per second, and whether it has streams.
+type Bar = (&'static str, f64, bool);
+
 /// A panel for each workload: bars in the order of their length.
 fn picture(cells: &[Cell], path: &Path) -> Result<(), Failure> {
     let known = peers::all();
-    let panels: Vec<(&Workload, Vec<(&str, f64, bool)>)> = WORKLOADS
+    let panels: Vec<(&Workload, Vec<Bar>)> = WORKLOADS
         .iter()
         .filter_map(|workload| {
-            let mut bars: Vec<(&str, f64, bool)> = known
+            let mut bars: Vec<Bar> = known
                 .iter()
                 .filter_map(|peer| {
                     let of = rounds(cells, workload, peer.name)?;

@@ -62,5 +62,8 @@ pub struct Peer {
     pub has_pipeline: bool,
     /// Its own way lets waiting threads share a sync; without it, a group commit is put in front.
     pub has_group_commit: bool,
-    pub open: fn(&Path, Level) -> Result<Box<dyn Store>, Failure>,
+    pub open: Open,
 }
+
+/// Opens a new store in an empty directory.
+pub type Open = fn(&Path, Level) -> Result<Box<dyn Store>, Failure>;

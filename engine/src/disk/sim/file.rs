@@ -26,6 +26,9 @@ impl SimFile {
             }
             let lies = state.plan.lies;
             let inode = &mut state.inodes[self.inode];
+            if std::mem::take(&mut inode.has_collided) {
+                return Err(Failure::Device.error());
+            }
             if !lies {
                 inode.sync();
             }
@@ -33,6 +36,36 @@ impl SimFile {
                 inode.drop_cache();
             }
             Ok(())
+        })
+    }
+
+    /// Writes to the cache, or past it.
+    fn write(&self, bytes: &[u8], offset: u64, is_cached: bool) -> io::Result<()> {
+        let span = Some((offset, bytes.len() as u64));
+        self.disk.call(Call::Write, Target::Inode(self.inode), span, |state, fate| {
+            let failure = fate.failure.map(Failure::error).or_else(|| state.check_space(self.inode, offset + bytes.len() as u64).err());
+            if fate.misdirected && failure.is_none() {
+                let number = state.next_number();
+                if let Some((other, place)) = state.misdirect(self.inode, offset, bytes.len() as u64) {
+                    state.inodes[other].write_durable(place, bytes);
+                }
+                state.inodes[self.inode].write_cached(number, offset, bytes);
+                return Ok(());
+            }
+            for (place, chunk) in sectors(offset, bytes) {
+                // Of a failing write any sector may have been written that there was room for.
+                let is_written =
+                    failure.is_none() || state.happens_anyway() && state.check_space(self.inode, place + chunk.len() as u64).is_ok();
+                if is_written {
+                    let number = state.next_number();
+                    let inode = &mut state.inodes[self.inode];
+                    if is_cached {
+                        inode.soil(place);
+                    }
+                    inode.write_sector(number, place, chunk);
+                }
+            }
+            failure.map_or(Ok(()), Err)
         })
     }
 
@@ -88,28 +121,13 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let span = Some((offset, bytes.len() as u64));
-        self.disk.call(Call::Write, Target::Inode(self.inode), span, |state, fate| {
-            let failure = fate.failure.map(Failure::error).or_else(|| state.check_space(self.inode, offset + bytes.len() as u64).err());
-            if fate.misdirected && failure.is_none() {
-                let number = state.next_number();
-                if let Some((other, place)) = state.misdirect(self.inode, offset, bytes.len() as u64) {
-                    state.inodes[other].write_durable(place, bytes);
-                }
-                state.inodes[self.inode].write_cached(number, offset, bytes);
-                return Ok(());
-            }
-            for (place, chunk) in sectors(offset, bytes) {
-                // Of a failing write any sector may have been written that there was room for.
-                let is_written =
-                    failure.is_none() || state.happens_anyway() && state.check_space(self.inode, place + chunk.len() as u64).is_ok();
-                if is_written {
-                    let number = state.next_number();
-                    state.inodes[self.inode].write_sector(number, place, chunk);
-                }
-            }
-            failure.map_or(Ok(()), Err)
-        })
+        self.write(bytes, offset, true)
+    }
+
+    fn write_durable_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // Past the cache, where there is a queue for that.
+        self.write(bytes, offset, self.disk.queue_inline_bytes_max().is_none())?;
+        self.sync_data()
     }
 
     fn queued_as(&self) -> Option<QueuedAs<'_>> {

@@ -36,7 +36,12 @@ pub(super) struct Inode {
     pub(super) cached: Vec<u8>,
     pub(super) pending: Vec<Pending>,
     pub(super) unreadable: Vec<Range<u64>>,
+    /// A page was made dirty while a part of it was written past the cache. As the kernel does, the next sync fails for it.
+    pub(super) has_collided: bool,
 }
+
+/// What the cache holds together.
+const PAGE_BYTES: u64 = 4096;
 
 fn apply(content: &mut Vec<u8>, change: &Change) {
     match change {
@@ -68,7 +73,7 @@ pub(super) fn sectors(offset: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &
 impl Inode {
     /// A file that is wholly on stable storage.
     pub(super) fn settled(label: &str, content: Vec<u8>, unreadable: Vec<Range<u64>>) -> Inode {
-        Inode { label: label.to_owned(), durable: content.clone(), cached: content, pending: Vec::new(), unreadable }
+        Inode { label: label.to_owned(), durable: content.clone(), cached: content, pending: Vec::new(), unreadable, has_collided: false }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -92,6 +97,15 @@ impl Inode {
         let stop = (start + SECTOR).min(self.bytes());
         let bytes = self.cached[start as usize..stop as usize].into();
         self.pending.push(Pending { number, change: Change::Sector { offset: start, bytes }, queued: None });
+    }
+
+    /// Notes that the page of a place is made dirty.
+    pub(super) fn soil(&mut self, place: u64) {
+        let meets = |pending: &Pending| {
+            let same_page = matches!(pending.change, Change::Sector { offset, .. } if offset / PAGE_BYTES == place / PAGE_BYTES);
+            same_page && pending.queued.is_some()
+        };
+        self.has_collided |= self.pending.iter().any(meets);
     }
 
     /// Writes to the cache alone.
