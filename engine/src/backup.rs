@@ -29,7 +29,7 @@ pub struct BackupReport {
     pub records: u64,
     /// Position and link of the last one, to be remembered elsewhere (`expect_at_least`).
     pub last: Option<(Position, Link)>,
-    /// Segments that were copied, and those that an earlier backup had copied.
+    /// Segments that were copied.
     pub segments_copied: u64,
     /// Segments that were in the copy before, whole.
     pub segments_kept: u64,

@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -51,8 +51,8 @@ impl DirectDisk {
     }
 
     fn file(&self, portable: PortableFile) -> DirectFile {
-        let direct = open_direct(&portable, OFlags::DSYNC).ok();
-        DirectFile { portable, direct, ahead: OnceLock::new(), refused: AtomicBool::new(false), has_queue: self.queue.is_some() }
+        let direct = open_direct(&portable).ok();
+        DirectFile { portable, direct, refused: AtomicBool::new(false), has_queue: self.queue.is_some() }
     }
 }
 
@@ -65,9 +65,9 @@ fn probe(directory: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(existing).map(drop)
 }
 
-/// Another descriptor of the same file, for direct writing.
-fn open_direct(portable: &PortableFile, more: OFlags) -> io::Result<File> {
-    let flags = OFlags::DIRECT | more | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+/// A second descriptor of the same file, for direct writing.
+fn open_direct(portable: &PortableFile) -> io::Result<File> {
+    let flags = OFlags::DIRECT | OFlags::DSYNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(portable.path())?;
     let (one, other) = (portable.metadata()?, file.metadata()?);
     if (one.dev(), one.ino()) == (other.dev(), other.ino()) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -143,10 +143,7 @@ impl Disk for DirectDisk {
 #[derive(Debug)]
 struct DirectFile {
     portable: PortableFile,
-    /// Every write is synced.
     direct: Option<File>,
-    /// None is; opened when it is first used.
-    ahead: OnceLock<Option<File>>,
     /// A direct write was refused for its shape; no more are tried.
     refused: AtomicBool,
     has_queue: bool,
@@ -182,19 +179,6 @@ impl DiskFile for DirectFile {
             }
         }
         self.portable.write_durable_at(bytes, offset)
-    }
-
-    fn write_ahead_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.direct().is_some()
-            && let Some(ahead) = self.ahead.get_or_init(|| open_direct(&self.portable, OFlags::empty()).ok())
-        {
-            // pwrite(O_DIRECT)
-            match ahead.write_all_at(bytes, offset) {
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => self.refused.store(true, Ordering::Relaxed),
-                result => return result,
-            }
-        }
-        self.portable.write_ahead_at(bytes, offset)
     }
 
     fn queued_as(&self) -> Option<QueuedAs<'_>> {

@@ -196,15 +196,6 @@ pub trait DiskFile: Send + Sync + Debug {
         self.sync_data()
     }
 
-    /// Writes bytes that say nothing yet where others will be written over them, so that the space need not be made ready then. They need not be durable;
-    /// in the system's cache they must be clean, so that nothing brings them to the device later than what is written over them.
-    ///
-    /// # Errors
-    /// As for [`DiskFile::write_durable_at`].
-    fn write_ahead_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_durable_at(bytes, offset)
-    }
-
     /// What a [`WriteQueue`] knows the file by, if it can be written through one.
     fn queued_as(&self) -> Option<QueuedAs<'_>> {
         None

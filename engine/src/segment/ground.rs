@@ -130,8 +130,8 @@ impl Step<'_> {
         let bytes = zeros.0.as_bytes();
         let count = bytes.len().min(ground.limit.saturating_sub(from) as usize);
         if count > 0 {
-            // pwrite(segment, zeros, from)
-            ground.file.write_ahead_at(&bytes[..count], from)?;
+            // pwrite(segment, zeros, from); durable
+            ground.file.write_durable_at(&bytes[..count], from)?;
         }
         // Less than a page is left as it is. Release: pairs with the Acquire in `enter`.
         ground.ready_to.store((from + count as u64).min(ground.limit), Ordering::Release);
