@@ -8,13 +8,13 @@ use std::io;
 use std::path::Path;
 
 use chainring_format::segment::{SegmentHeader, file_name};
-use chainring_format::{Link, Position};
+use chainring_format::{Link, Mark, Position};
 use zerocopy::IntoBytes;
 
 use crate::disk::{Access, Disk, DiskFile, Environment, LockError};
-use crate::error::{BackupError, OpenError};
-use crate::segment::ReadFailure;
-use crate::sequencer::{Recovered, open_segment, recover};
+use crate::error::{BackupError, Fault, FaultKind, OpenError};
+use crate::segment::{Cursor, FileBuffer, ReadFailure, open_segment};
+use crate::sequencer::{Recovered, recover};
 use crate::sync::Arc;
 use crate::trust::{VerifyOptions, verify_in};
 
@@ -58,7 +58,7 @@ pub fn backup_in(
     (target, target_directory): (&Environment, &Path),
 ) -> Result<BackupReport, BackupError> {
     let (from, to) = (&*source.disk, &*target.disk);
-    let original = recover(from, source_directory, Access::Read).map_err(BackupError::Original)?;
+    let original = recover(&source.disk, source_directory, Access::Read).map_err(BackupError::Original)?;
     // What was read may not be durable yet: its writer is not asked. Now it is, so the original cannot lose what the copy has.
     let last = &original.last;
     let last_number = last.header.number.get();
@@ -69,7 +69,7 @@ pub fn backup_in(
         LockError::Held { owner } => BackupError::Copy(OpenError::Locked { owner }),
         LockError::Io(source) => BackupError::Io { doing: format!("locking {}", target_directory.display()), source },
     })?;
-    let copied_before = match recover(to, target_directory, Access::Read) {
+    let copied_before = match recover(&target.disk, target_directory, Access::Read) {
         Ok(copy) => {
             check_copy(&copy, &original)?;
             copy.last.header.number.get()
@@ -91,11 +91,11 @@ pub fn backup_in(
         if number < copied_before && is_whole(to, number, &header, bytes) {
             report.segments_kept += 1;
         } else {
-            report.bytes_copied += copy(&*file, bytes, to, number, number <= copied_before)?;
+            report.bytes_copied += copy((&*file, &header), bytes, to, number <= copied_before)?;
             report.segments_copied += 1;
         }
     }
-    report.bytes_copied += copy(&*last.file, last.end, to, last_number, last_number <= copied_before)?;
+    report.bytes_copied += copy((&*last.file, &last.header), last.end, to, last_number <= copied_before)?;
     report.segments_copied += 1;
 
     let verified = verify_in(target, target_directory, &VerifyOptions::default()).map_err(BackupError::Copy)?;
@@ -144,19 +144,25 @@ fn unreadable(number: u64, offset: u64) -> impl FnOnce(io::Error) -> BackupError
     move |source| BackupError::Original(ReadFailure { offset, source }.of(&file_name(number)))
 }
 
+/// Copies the first `bytes` of a segment, in which every checksum has to hold: damage is not copied.
+///
 /// write(tmp, the first `bytes` of the original); fsync(tmp); rename(tmp, NNNNNNNNNN.seg), or exchange; fsync(directory)
-fn copy(from: &dyn DiskFile, bytes: u64, to: &dyn Disk, number: u64, is_there: bool) -> Result<u64, BackupError> {
+fn copy((from, header): (&dyn DiskFile, &SegmentHeader), bytes: u64, to: &dyn Disk, is_there: bool) -> Result<u64, BackupError> {
+    let number = header.number.get();
     let name = file_name(number);
+    let mut buffer = FileBuffer::default();
+    buffer.read(from, bytes).map_err(|failure| BackupError::Original(failure.of(&name)))?;
+    let mut cursor = Cursor::new(&buffer, header);
+    while cursor.offset() < bytes && !matches!(cursor.mark(), Mark::Footer) {
+        cursor.next_commit().map_err(|bad| {
+            BackupError::Original(OpenError::Damaged(Fault::new(FaultKind::Corrupt, name.clone(), bad.offset, bad.violation)))
+        })?;
+    }
     let temporary = format!("{name}.tmp");
     let doing = |doing: &str| BackupError::io(format!("{doing} {name} of the copy"));
     let file: Arc<dyn DiskFile> = to.create(&temporary).map_err(doing("creating"))?;
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut offset = 0;
-    while offset < bytes {
-        let chunk = &mut chunk[..(bytes - offset).min(CHUNK_BYTES as u64) as usize];
-        from.read_exact_at(chunk, offset).map_err(unreadable(number, offset))?;
-        file.write_all_at(chunk, offset).map_err(doing("writing"))?;
-        offset += chunk.len() as u64;
+    for (index, chunk) in buffer.chunks(CHUNK_BYTES).enumerate() {
+        file.write_all_at(chunk, (index * CHUNK_BYTES) as u64).map_err(doing("writing"))?;
     }
     file.sync_all().map_err(doing("syncing"))?;
     // What is verified afterwards is read from the device.

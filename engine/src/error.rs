@@ -253,6 +253,43 @@ impl std::error::Error for BackupError {
     }
 }
 
+/// Why a piece of the index was not made. Nothing is lost but time: what is not in the index is read from the log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// A segment is damaged or cannot be read.
+    Segment(ReadError),
+    /// A file could not be made.
+    Io {
+        /// Its name.
+        file: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The log is closed, or is being closed.
+    Closed,
+}
+
+impl fmt::Display for IndexError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IndexError::Segment(error) => error.fmt(f),
+            IndexError::Io { file, source } => write!(f, "writing {file}: {source}"),
+            IndexError::Closed => f.write_str("the log is closed"),
+        }
+    }
+}
+
+impl std::error::Error for IndexError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            IndexError::Segment(error) => Some(error),
+            IndexError::Io { source, .. } => Some(source),
+            IndexError::Closed => None,
+        }
+    }
+}
+
 /// Why a segment was not packed. It is as it was before, and so is the log.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -23,6 +23,7 @@ pub mod disk;
 mod backup;
 mod condition;
 mod error;
+mod index;
 mod log;
 mod query;
 mod ring;
@@ -38,8 +39,8 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, OpenError, PackError, Poison, ReadError, Watermark};
-pub use log::{Event, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
+pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
+pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{AsOf, Batch, EventRef, Events, StreamEvents, StreamView, Subscription, View};
 #[cfg(feature = "internals")]
 #[doc(hidden)]

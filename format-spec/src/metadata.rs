@@ -651,6 +651,72 @@ pub fn event_type(bytes: &[u8]) -> Option<&str> {
     str_of(&mut reader).ok()
 }
 
+/// Something outside of itself that an event names, and by which it can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // FORMAT.md section 8
+pub enum Mention<'a> {
+    Type(&'a str),
+    Actor(&'a str),
+    OnBehalfOf(&'a str),
+    Correlation(&'a str),
+    Causation(EventId),
+    /// Stream, policy or rule of something that allowed it.
+    Authority(&'a str),
+    /// An event that allowed it or confirmed that.
+    AuthorityEvent(EventId),
+    /// A stream it was decided against, or checked with, as of a version.
+    Reads(&'a str, u64),
+    Compensates(EventId),
+}
+
+/// Calls `visit` with everything that an event names, in the order of the fields, without decoding the rest. Where the metadata breaks a rule, it ends.
+pub fn mentions<'a>(bytes: &'a [u8], mut visit: impl FnMut(Mention<'a>)) {
+    // What is wrong is said by whoever decodes the whole.
+    let _ = visit_mentions(&mut Reader::new(bytes), &mut visit);
+}
+
+fn visit_mentions<'a>(at: &mut Reader<'a>, visit: &mut impl FnMut(Mention<'a>)) -> Result<(), Violation> {
+    for _ in 0..map_of(at)? {
+        match key_of(at)? {
+            key::TYPE => visit(Mention::Type(str_of(at)?)),
+            key::ACTOR => visit(Mention::Actor(str_of(at)?)),
+            key::ON_BEHALF_OF => visit(Mention::OnBehalfOf(str_of(at)?)),
+            key::CORRELATION => visit(Mention::Correlation(str_of(at)?)),
+            key::CAUSATION => visit(Mention::Causation(EventId(array_of(at)?))),
+            key::COMPENSATES => visit(Mention::Compensates(EventId(array_of(at)?))),
+            key::AUTHORITY => each_of(at, |at| {
+                for _ in 0..inner_map_of(at)? {
+                    match inner_key_of(at)? {
+                        1 | 4 | 5 => visit(Mention::Authority(str_of(at)?)),
+                        8 | 9 => visit(Mention::AuthorityEvent(EventId(array_of(at)?))),
+                        _ => drop(at.skip()?),
+                    }
+                }
+                Ok(())
+            })?,
+            key::READS | key::CHECKED => each_of(at, |at| {
+                let (mut stream, mut version) = (None, 0);
+                for _ in 0..inner_map_of(at)? {
+                    match inner_key_of(at)? {
+                        1 => stream = Some(str_of(at)?),
+                        2 => version = uint_of(at)?,
+                        _ => drop(at.skip()?),
+                    }
+                }
+                stream.into_iter().for_each(|stream| visit(Mention::Reads(stream, version)));
+                Ok(())
+            })?,
+            _ => drop(at.skip()?),
+        }
+    }
+    Ok(())
+}
+
+fn each_of<'a>(at: &mut Reader<'a>, mut read: impl FnMut(&mut Reader<'a>) -> Result<(), Violation>) -> Result<(), Violation> {
+    let Item::Array(count) = at.item()? else { return Err(m2("a list of maps is expected")) };
+    (0..count).try_for_each(|_| read(at))
+}
+
 /// A reader that stands at the value of one top-level key.
 fn field(bytes: &[u8], wanted: u64) -> Option<Reader<'_>> {
     let mut reader = Reader::new(bytes);
@@ -736,6 +802,36 @@ mod tests {
         assert_eq!(read, metadata);
         assert_eq!(occurred_at(&bytes), metadata.occurred_at);
         assert_eq!(event_type(&bytes), Some("OrderCancelled"));
+    }
+
+    #[test]
+    fn what_an_event_names_is_told_in_order_and_nothing_of_what_is_broken() {
+        let bytes = full().encode();
+        let all = |bytes: &[u8]| {
+            let mut found = Vec::new();
+            mentions(bytes, |mention| found.push(format!("{mention:?}")));
+            found
+        };
+        let expected = [
+            Mention::Type("OrderCancelled"),
+            Mention::Actor("agent:a"),
+            Mention::OnBehalfOf("user:u"),
+            Mention::Correlation("run-1"),
+            Mention::Causation(EventId([1; 16])),
+            Mention::Authority("p"),
+            Mention::Authority("r"),
+            Mention::Authority("p"),
+            Mention::AuthorityEvent(EventId([6; 16])),
+            Mention::AuthorityEvent(EventId([7; 16])),
+            Mention::Reads("s", 9),
+            Mention::Reads("s", 9),
+            Mention::Compensates(EventId([9; 16])),
+        ];
+        assert_eq!(all(&bytes), expected.map(|mention| format!("{mention:?}")));
+        for end in 0..bytes.len() {
+            let found = all(&bytes[..end]);
+            assert_eq!(found, expected[..found.len()].iter().map(|mention| format!("{mention:?}")).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Info,
     /// Write padded segments anew without their padding
     Pack,
+    /// Make the index anew, which finds streams and events without reading the log
+    Reindex,
     /// Make a verified copy of the log, also while it is written, or bring one up to date
     Backup(Backup),
     /// Check every checksum, link and digest

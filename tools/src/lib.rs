@@ -20,6 +20,7 @@ mod init;
 mod output;
 mod pack;
 mod rawjson;
+mod reindex;
 mod salvage;
 mod show;
 mod state;
@@ -65,6 +66,7 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Tail(args) => show::tail(log, args, out),
         Command::Info => show::info(log, out),
         Command::Pack => pack::run(log, out),
+        Command::Reindex => reindex::run(log, out),
         Command::Backup(args) => backup::run(log, args, out),
         Command::Verify(args) => verify::run(log, args, out),
         Command::Fsck => fsck::run(log, out),

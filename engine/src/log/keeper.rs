@@ -79,10 +79,14 @@ impl Keeper {
     }
 }
 
-fn keep(bell: &Bell, sequencer: &Sequencer, clock: &dyn Clock) {
+fn keep(bell: &Bell, sequencer: &Arc<Sequencer>, clock: &dyn Clock) {
     let mut chores = Chores::default();
+    let mut indexer: Option<JoinHandle<()>> = None;
     while !bell.is_over.load(Ordering::SeqCst) {
         let seen = bell.word.now();
+        if indexer.as_ref().is_none_or(JoinHandle::is_finished) && sequencer.has_index_work() {
+            indexer = start_indexer(sequencer);
+        }
         match sequencer.tick(&mut chores, clock) {
             Some(pause) => bell.word.sleep(seen, Some(pause)),
             None => {
@@ -95,4 +99,21 @@ fn keep(bell: &Bell, sequencer: &Sequencer, clock: &dyn Clock) {
             }
         }
     }
+    sequencer.stop_index();
+    if let Some(indexer) = indexer {
+        let _ = indexer.join();
+    }
+}
+
+/// Starts a thread that brings what has ended into the index, and ends with that. It reads whole segments, which the keeper has no time for.
+fn start_indexer(sequencer: &Arc<Sequencer>) -> Option<JoinHandle<()>> {
+    let sequencer = Arc::clone(sequencer);
+    let index = move || {
+        while sequencer.has_index_work() {
+            // What fails is tried again when another segment has ended.
+            let _ = sequencer.index_next();
+        }
+    };
+    // Without a thread nothing is lost but time and memory.
+    thread::Builder::new().name("chainring-indexer".into()).spawn(index).ok()
 }

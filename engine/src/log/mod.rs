@@ -11,7 +11,7 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
 use crate::disk::{Access, Environment, LockError};
-use crate::error::{AppendError, Fault, OpenError, Watermark};
+use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, Chores, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::model::{Mutex, lock};
@@ -19,12 +19,15 @@ use crate::sync::{Arc, read};
 use keeper::Keeper;
 use request::Draws;
 
+mod index;
 mod keeper;
 mod options;
 mod pack;
 mod pending;
 mod request;
 
+pub use index::IndexReport;
+use options::HEADS_BYTES_MAX_DEFAULT;
 pub use options::Options;
 pub use pack::{PackFailure, PackReport};
 pub use pending::Pending;
@@ -121,11 +124,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_in(environment: &Environment, directory: &Path) -> Result<Store, OpenError> {
-        let recovered = sequencer::recover(&*environment.disk, directory, Access::Read)?;
+        let recovered = sequencer::recover(&environment.disk, directory, Access::Read)?;
         let mut report = report(&recovered, recovered.epoch);
         report.rollback = rollback(environment, &recovered)?;
         let (origin, log_id, segment_bytes) = (recovered.origin, recovered.log_id, recovered.segment_bytes);
-        let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position));
+        let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position, recovered.index));
         // What others append meanwhile is not seen.
         shared.end();
         Ok(Store {
@@ -162,7 +165,7 @@ impl Store {
             // The genesis record is the only one of the engine's own so far.
             events: records - 1,
             records,
-            streams: read(&self.shared.directory).stream_count() as u64,
+            streams: read(&self.shared.directory).stream_count(),
             bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),
             segment_bytes: self.segment_bytes,
             format_version: FORMAT_VERSION,
@@ -174,10 +177,12 @@ impl Store {
     }
 
     /// Position of the event with this id, if it is durable.
-    #[must_use]
-    pub fn locate(&self, id: EventId) -> Option<Position> {
-        let position = read(&self.shared.directory).position_of(&id)?;
-        (position < self.shared.watermark()).then_some(Position(position))
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn locate(&self, id: EventId) -> Result<Option<Position>, ReadError> {
+        let position = self.shared.position_of(&id)?;
+        Ok(position.filter(|position| *position < self.shared.watermark()).map(Position))
     }
 }
 
@@ -269,6 +274,7 @@ impl Log {
             block_bytes,
             accept_clock_jump: options.accept_clock_jump,
             remember: options.remember,
+            heads_bytes_max: options.heads_bytes_max.unwrap_or(HEADS_BYTES_MAX_DEFAULT),
         };
         // Asked again under the lock: another process may have made the store meanwhile.
         let created = match sequencer::segment_numbers(disk, directory) {
@@ -279,7 +285,7 @@ impl Log {
         if created {
             sequencer::create(&environment, &core_options, &seed, &options.origin)?;
         }
-        let recovered = sequencer::recover(disk, directory, Access::Write)?;
+        let recovered = sequencer::recover(&environment.disk, directory, Access::Write)?;
         recovered.check_writable()?;
         for seen in &options.expected {
             check_remembered(&recovered, seen)?.map_or(Ok(()), |fault| Err(OpenError::Damaged(fault)))?;
@@ -360,11 +366,17 @@ impl Log {
     }
 
     /// Does a bounded piece of what the keeper thread does: leads appends that nobody waits for, lands commits, syncs what was only written, makes the
-    /// next segment ready. For a log without a keeper ([`Options::keeper`]), to be called every few milliseconds while it is used.
+    /// next segment ready, brings a segment that has ended into the index. For a log without a keeper ([`Options::keeper`]), to be called every few milliseconds while it is used.
     ///
     /// Returns when to come again; `None` if there is no reason to before the next append.
     pub fn tick(&self) -> Option<Duration> {
-        self.sequencer.tick(&mut lock(&self.chores), &*self.environment.clock)
+        let again = self.sequencer.tick(&mut lock(&self.chores), &*self.environment.clock);
+        if !self.sequencer.has_index_work() {
+            return again;
+        }
+        // What fails is tried again when another segment has ended.
+        let _ = self.sequencer.index_next();
+        Some(Duration::ZERO)
     }
 
     /// Makes everything submitted so far durable, whatever level it asked for.

@@ -13,6 +13,9 @@ use crate::sequencer::Remembered;
 /// A crash costs at most one scan of the last segment; this much is read in some 50 ms.
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
+/// Two million streams.
+pub(super) const HEADS_BYTES_MAX_DEFAULT: u64 = 256 << 20;
+
 /// Options of opening a log for appending.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -25,6 +28,7 @@ pub struct Options {
     pub(super) accept_rollback: bool,
     pub(super) keeper: Option<bool>,
     pub(super) write_path: WritePath,
+    pub(super) heads_bytes_max: Option<u64>,
 }
 
 impl Options {
@@ -94,6 +98,14 @@ impl Options {
     #[must_use]
     pub fn write_path(mut self, write_path: WritePath) -> Options {
         self.write_path = write_path;
+        self
+    }
+
+    /// Memory that the heads of streams may take, in bytes, about 110 for each; 256 MiB if not said. However many streams a log has, those that were touched
+    /// last are in memory, and others are looked up in the index. What was appended since the last segment that is in the index is in memory in any case.
+    #[must_use]
+    pub fn heads_bytes_max(mut self, bytes: u64) -> Options {
+        self.heads_bytes_max = Some(bytes);
         self
     }
 

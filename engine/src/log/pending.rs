@@ -85,7 +85,7 @@ impl Future for Pending {
 
 /// Compares a request with the events that bear its ids: the same content is the same append.
 fn compare(sequencer: &Sequencer, parcel: &Parcel, durability: Durability, positions: &[Option<u64>]) -> Result<Receipt, AppendError> {
-    let request = parcel.view();
+    let request = parcel.view(0);
     let known: Vec<u64> = positions.iter().copied().flatten().collect();
     if known.len() != positions.len() {
         return Err(AppendError::PartlyKnown { known: known.len(), of: positions.len() });

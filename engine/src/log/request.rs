@@ -129,6 +129,8 @@ impl Event {
             salt,
             slot_crc: slot_crc(&self.body, salt.as_ref()),
             digest: None,
+            known_at: 0,
+            cold: None,
             name_bytes: self.stream.len() as u16,
             metadata_bytes: metadata_bytes as u32,
             body_bytes: self.body.len() as u32,
@@ -261,7 +263,7 @@ impl Request {
         let (batch_id, batch_count) = if self.batch { (first, count) } else { (EventId::default(), 0) };
         digests.clear();
         {
-            let contents = (parcel.view().contents().zip(0..))
+            let contents = (parcel.view(0).contents().zip(0..))
                 .map(|((event, content), index)| event.lane_event(content, batch_id, if self.batch { index } else { 0 }, batch_count));
             // A few at a time, in the cache.
             let mut contents = contents.peekable();
@@ -277,7 +279,7 @@ impl Request {
         }
         for (name, expected) in self.required {
             check_name(&name)?;
-            parcel.required.push(Required { stream: StreamKey::of(&name), name, expected });
+            parcel.required.push(Required { stream: StreamKey::of(&name), name, expected, cold: None });
         }
         Ok(())
     }

@@ -6,7 +6,6 @@ use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 use super::View;
 use crate::error::{Fault, FaultKind, ReadError};
-use crate::sync::read;
 
 /// An event in a view. Cheap to copy; lives as long as the view.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +54,7 @@ impl<'a> EventRef<'a> {
         if let Some(name) = self.frame.name() {
             return Ok(name);
         }
-        let first = read(&self.view.shared.directory).stream(&self.frame.stream_id()).map(|head| head.first_position);
-        let name = match first {
+        let name = match self.view.shared.birth_position(&self.frame.stream_id())? {
             Some(first) => self.view.catalog.frame(first)?.name(),
             None => None,
         };

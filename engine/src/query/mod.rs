@@ -10,9 +10,10 @@ use chainring_format::metadata::Timestamp;
 use chainring_format::{EventId, Position, Version};
 
 use crate::error::ReadError;
+use crate::index::Term;
 use crate::log::Store;
 use crate::segment::Catalog;
-use crate::sequencer::{Shared, StreamHead, name_rest};
+use crate::sequencer::Shared;
 use crate::sync::{Arc, read};
 
 mod event;
@@ -79,7 +80,7 @@ impl Store {
             AsOf::Latest => {}
             AsOf::Position(position) => view.limit = view.limit.min(position.0.saturating_add(1)),
             AsOf::Event(id) => {
-                let position = self.locate(id).ok_or_else(|| ReadError::NotFound { what: format!("event {id}") })?;
+                let position = self.locate(id)?.ok_or_else(|| ReadError::NotFound { what: format!("event {id}") })?;
                 view.limit = position.0 + 1;
             }
             AsOf::Version(version) => view.filter = Filter::Version(version.0),
@@ -128,19 +129,15 @@ impl View {
         }
     }
 
-    fn head_of(&self, name: &str) -> Option<StreamHead> {
-        let id = chainring_format::hash::stream_id(name);
-        let head = read(&self.shared.directory).stream(&id);
-        head.filter(|head| head.name_rest == name_rest(name) && head.first_position < self.limit)
-    }
-
     /// A stream, if it has an event in this view.
     ///
     /// # Errors
     /// Damage, or an error of the device.
     pub fn stream(&self, name: &str) -> Result<Option<StreamView<'_>>, ReadError> {
-        match self.head_of(name) {
-            Some(head) => StreamView::new(self, head),
+        let stream = StreamView::new(self, &chainring_format::hash::stream_id(name))?;
+        match stream {
+            // Another name with the same id has no events.
+            Some(stream) => Ok((stream.name()? == name).then_some(stream)),
             None => Ok(None),
         }
     }
@@ -181,16 +178,35 @@ impl View {
     /// # Errors
     /// Damage, or an error of the device.
     pub fn streams(&self) -> Result<Vec<(&str, Version)>, ReadError> {
-        let mut heads: Vec<StreamHead> = read(&self.shared.directory).streams().collect();
-        heads.retain(|head| head.first_position < self.limit);
-        heads.sort_unstable_by_key(|head| head.first_position);
-        let mut streams = Vec::with_capacity(heads.len());
-        for head in heads {
-            if let Some(stream) = StreamView::new(self, head)? {
-                streams.push((stream.name()?, stream.version()));
+        let mut streams = Vec::new();
+        for position in self.births()? {
+            let first = self.record(position)?;
+            if let Some(stream) = StreamView::new(self, &first.stream_id())? {
+                streams.push((first.stream()?, stream.version()));
             }
         }
         Ok(streams)
+    }
+
+    /// Positions below the limit at which streams begin, rising.
+    fn births(&self) -> Result<Vec<u64>, ReadError> {
+        // The directory first: what it forgets meanwhile the index has by then.
+        let directory = read(&self.shared.directory);
+        let resident = directory.streams_since(directory.streams_from());
+        let mut births: Vec<u64> = resident.filter_map(|(_, head)| head.birth).map(|birth| birth.position).collect();
+        drop(directory);
+        let index = &self.shared.index;
+        let limit = self.limit;
+        births.retain(|position| *position < limit);
+        index.each(&self.shared.catalog(), &[index.key(&Term::Birth)], |_, position| {
+            if position < limit && self.record(position)?.version().0 == 1 {
+                births.push(position);
+            }
+            Ok(())
+        })?;
+        births.sort_unstable();
+        births.dedup();
+        Ok(births)
     }
 
     /// The event at a position.

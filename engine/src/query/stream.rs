@@ -1,15 +1,15 @@
 //! One stream, forward and backward, by walking back from its head.
 //!
-//! Every frame tells how far back its predecessor is, so no index is needed: backward is the walk itself, forward is the walk remembered.
+//! Every frame tells how far back its predecessor is: backward is the walk itself, forward is the walk remembered. The index says where a walk begins.
 
-use chainring_format::Version;
 use chainring_format::frame::{BACK_FAR, FrameView};
+use chainring_format::{StreamId, Version};
 
 use super::View;
 use super::event::EventRef;
 use crate::error::ReadError;
 use crate::segment::Catalog;
-use crate::sequencer::StreamHead;
+use crate::sync::read;
 
 /// A stream in a view.
 #[derive(Debug, Clone, Copy)]
@@ -21,9 +21,9 @@ pub struct StreamView<'a> {
 }
 
 impl<'a> StreamView<'a> {
-    /// The stream with this head, if it has an event in view.
-    pub(super) fn new(view: &'a View, head: StreamHead) -> Result<Option<StreamView<'a>>, ReadError> {
-        let Some(position) = newest_below(view, head)? else { return Ok(None) };
+    /// The stream with this id, if it has an event in view.
+    pub(super) fn new(view: &'a View, id: &StreamId) -> Result<Option<StreamView<'a>>, ReadError> {
+        let Some(position) = newest_below(view, id)? else { return Ok(None) };
         let last = view.record(position)?;
         let mut shown = Backward { view, next: Some(last) };
         match shown.next() {
@@ -120,13 +120,17 @@ impl<'a> Iterator for Backward<'a> {
 ///
 /// Heads run ahead of the watermark and of what a view shows, also into segments that are younger than the view: those are read through the
 /// catalog of the moment, which is taken after the head and therefore holds it.
-fn newest_below(view: &View, head: StreamHead) -> Result<Option<u64>, ReadError> {
-    if head.position < view.limit {
-        return Ok(Some(head.position));
-    }
-    let catalog = view.shared.catalog();
-    let mut position = head.position;
+fn newest_below(view: &View, id: &StreamId) -> Result<Option<u64>, ReadError> {
+    let shared = &view.shared;
+    let head = read(&shared.directory).stream(id).map(|head| head.position);
+    // Behind the head: what was in the directory and is not any more is in the index.
+    let indexed_to = shared.index.runs().end();
+    let Some(mut position) = head else { return shared.indexed_below(id, view.limit) };
+    let catalog = shared.catalog();
     while position >= view.limit {
+        if position < indexed_to {
+            return shared.indexed_below(id, view.limit);
+        }
         match previous(&catalog, position, &catalog.frame(position)?)? {
             Some(before) => position = before,
             None => return Ok(None),

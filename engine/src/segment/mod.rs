@@ -12,7 +12,7 @@ use chainring_format::{Mark, Violation, align};
 
 use crate::disk::Region;
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
-use crate::sync::{Arc, RwLock, read, write};
+use crate::sync::{Arc, OnceLock, RwLock, read, write};
 
 mod buffer;
 pub(crate) mod cursor;
@@ -22,6 +22,7 @@ mod pack;
 mod place;
 mod prepare;
 mod tail;
+mod unread;
 
 pub(crate) use buffer::{FileBuffer, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
@@ -31,6 +32,7 @@ pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
 pub(crate) use tail::{Tail, judge};
+pub(crate) use unread::{Unread, open_segment};
 
 /// Where the bytes of a segment are.
 #[derive(Debug)]
@@ -41,44 +43,62 @@ enum Source {
     Live(Arc<Image>),
 }
 
+/// What it takes to read a segment.
+#[derive(Debug)]
+struct Body {
+    block_bytes: u64,
+    seed: Seed,
+    source: Source,
+    /// File offset / 8 of every eighth frame.
+    offsets: RwLock<Vec<u32>>,
+}
+
 /// One segment, as readers see it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub number: u64,
     pub first_position: u64,
-    block_bytes: u64,
-    seed: Seed,
-    source: Source,
     footer_bytes: u64,
-    /// File offset / 8 of every eighth frame.
-    offsets: RwLock<Vec<u32>>,
+    body: OnceLock<Body>,
+    /// Of one that nobody has read yet: how to get at it.
+    unread: Option<Unread>,
 }
 
 impl Segment {
     /// A segment that is not written any more; `region` ends where its commits end.
     pub(crate) fn sealed(header: &SegmentHeader, region: Region, footer_bytes: u64, offsets: Vec<u32>) -> Segment {
-        Segment::new(header, Source::Sealed(region), footer_bytes, offsets)
+        Segment::new(header, footer_bytes, OnceLock::from(Body::new(header, Source::Sealed(region), offsets)), None)
     }
 
     pub(crate) fn live(header: &SegmentHeader, image: Arc<Image>, offsets: Vec<u32>) -> Segment {
-        Segment::new(header, Source::Live(image), 0, offsets)
+        Segment::new(header, 0, OnceLock::from(Body::new(header, Source::Live(image), offsets)), None)
     }
 
-    fn new(header: &SegmentHeader, source: Source, footer_bytes: u64, offsets: Vec<u32>) -> Segment {
-        Segment {
-            footer_bytes,
-            number: header.number.get(),
-            first_position: header.first_position.get(),
-            block_bytes: header.block_bytes.get().into(),
-            seed: Seed::new(&header.salt),
-            source,
-            offsets: RwLock::new(offsets),
+    /// A sealed segment that is opened when somebody reads it.
+    pub(crate) fn unread(header: &SegmentHeader, unread: Unread) -> Segment {
+        Segment::new(header, unread.footer_bytes, OnceLock::new(), Some(unread))
+    }
+
+    fn new(header: &SegmentHeader, footer_bytes: u64, body: OnceLock<Body>, unread: Option<Unread>) -> Segment {
+        Segment { footer_bytes, number: header.number.get(), first_position: header.first_position.get(), body, unread }
+    }
+
+    fn body(&self) -> Result<&Body, ReadError> {
+        if let Some(body) = self.body.get() {
+            return Ok(body);
         }
+        let unread = self.unread.as_ref().expect("a segment has a body or knows how to get one");
+        let body = unread.open()?;
+        // Two who open it at once find the same.
+        Ok(self.body.get_or_init(|| body))
     }
 
     /// Whether it holds no padding (FORMAT.md section 3.3).
     pub(crate) fn is_packed(&self) -> bool {
-        self.block_bytes == u64::from(PACKED_BLOCK_BYTES)
+        match (self.body.get(), &self.unread) {
+            (Some(body), _) => body.block_bytes == u64::from(PACKED_BLOCK_BYTES),
+            (None, unread) => unread.as_ref().is_some_and(Unread::is_packed),
+        }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -91,41 +111,36 @@ impl Segment {
     }
 
     /// Offset behind the last byte that was placed; in a sealed segment, its end.
-    fn commits_end(&self) -> u64 {
-        let bytes = match &self.source {
-            Source::Sealed(region) => region.bytes(),
-            Source::Live(image) => image.placed().len(),
-        };
-        bytes as u64
+    pub(crate) fn commits_end(&self) -> u64 {
+        match (self.body.get().map(|body| &body.source), &self.unread) {
+            (Some(Source::Sealed(region)), _) => region.bytes() as u64,
+            (Some(Source::Live(image)), _) => image.placed().len() as u64,
+            (None, unread) => unread.as_ref().map_or(0, |unread| unread.end),
+        }
     }
 
     /// The bytes from `offset` on: at least `count`, fewer where the segment, or what was placed of the live one, ends.
     pub(crate) fn read(&self, offset: u64, count: u64) -> Result<&[u8], ReadError> {
-        match &self.source {
-            Source::Sealed(region) => region.read(offset, count).map_err(|(offset, source)| ReadError::Io {
-                segment: self.name(),
-                offset,
-                source: Arc::new(source),
-            }),
-            Source::Live(image) => Ok(image.placed().get(offset as usize..).unwrap_or_default()),
-        }
+        self.body()?.read(self.number, offset, count)
     }
 
     /// Called by the writer when it places the frame at `position`.
     fn note_offset(&self, position: u64, offset: u64) {
         if (position - self.first_position).is_multiple_of(POSITION_STRIDE) {
-            write(&self.offsets).push(offset_entry(offset));
+            let body = self.body.get().expect("a live segment has a body");
+            write(&body.offsets).push(offset_entry(offset));
         }
     }
 
+    /// The position table of a segment that was read or is written.
     pub(crate) fn offsets(&self) -> Vec<u32> {
-        read(&self.offsets).clone()
+        self.body.get().map(|body| read(&body.offsets).clone()).unwrap_or_default()
     }
 
     /// File offset of the frame at `position`, which this segment holds.
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
         let ahead = position - self.first_position;
-        let entry = read(&self.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
+        let entry = read(&self.body()?.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
         let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
         self.step(offset, ahead % POSITION_STRIDE, position)
     }
@@ -137,13 +152,14 @@ impl Segment {
 
     /// File offset of the frame `count` frames behind the one at `offset`, on the way to `position`.
     fn step(&self, offset: u64, mut count: u64, position: u64) -> Result<u64, ReadError> {
+        let body = self.body()?;
         let (mut at, mut start) = (offset, offset);
         let mut bytes: &[u8] = &[];
         loop {
             // What was handed out mostly reaches beyond the next mark.
             let mut rest = bytes.get((at - start) as usize..).unwrap_or_default();
             if (rest.len() as u64) < MARK_BYTES {
-                (start, bytes) = (at, self.read(at, MARK_BYTES)?);
+                (start, bytes) = (at, body.read(self.number, at, MARK_BYTES)?);
                 rest = bytes;
             }
             at = match Mark::of(rest) {
@@ -152,7 +168,7 @@ impl Segment {
                     count -= 1;
                     at + u64::from(frame_bytes)
                 }
-                Mark::Padding => align(at + TRAILER_BYTES as u64, self.block_bytes),
+                Mark::Padding => align(at + TRAILER_BYTES as u64, body.block_bytes),
                 Mark::Trailer => at + TRAILER_BYTES as u64,
                 Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),
             };
@@ -161,16 +177,34 @@ impl Segment {
 
     /// The frame at this offset, its checksums verified.
     pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
-        let mut bytes = self.read(offset, MARK_BYTES)?;
+        let body = self.body()?;
+        let mut bytes = body.read(self.number, offset, MARK_BYTES)?;
         let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
         if bytes.len() < count as usize {
-            bytes = self.read(offset, count.into())?;
+            bytes = body.read(self.number, offset, count.into())?;
         }
-        FrameView::parse(bytes, self.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
+        FrameView::parse(bytes, body.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
     }
 
     fn damaged(&self, offset: u64, position: u64, violation: Violation) -> ReadError {
         ReadError::Damaged(Fault::new(FaultKind::Corrupt, self.name(), offset, violation).at_position(position))
+    }
+}
+
+impl Body {
+    fn new(header: &SegmentHeader, source: Source, offsets: Vec<u32>) -> Body {
+        Body { block_bytes: header.block_bytes.get().into(), seed: Seed::new(&header.salt), source, offsets: RwLock::new(offsets) }
+    }
+
+    fn read(&self, number: u64, offset: u64, count: u64) -> Result<&[u8], ReadError> {
+        match &self.source {
+            Source::Sealed(region) => region.read(offset, count).map_err(|(offset, source)| ReadError::Io {
+                segment: file_name(number),
+                offset,
+                source: Arc::new(source),
+            }),
+            Source::Live(image) => Ok(image.placed().get(offset as usize..).unwrap_or_default()),
+        }
     }
 }
 

@@ -44,21 +44,23 @@ pub(crate) struct Packed {
 impl Segment {
     /// Whether padding exceeds a quarter of its commits. Reads no more of the segment than it takes to tell: of one with large commits, a place in each.
     pub(crate) fn deserves_packing(&self) -> Result<bool, ReadError> {
-        let start = align(HEADER_BYTES as u64, self.block_bytes);
+        let body = self.body()?;
+        let (block_bytes, seed) = (body.block_bytes, body.seed);
+        let start = align(HEADER_BYTES as u64, block_bytes);
         let end = self.commits_end();
         let padding_min = end.saturating_sub(start) / PADDING_SHARE_MIN;
         // Every commit has less padding than a block, and trailers tell where commits begin.
         let (mut at, mut padding_max) = (end, 0);
         while at > start && padding_max <= padding_min {
             let offset = at.saturating_sub(TRAILER_BYTES as u64);
-            let trailer = CommitTrailer::parse(self.read(offset, TRAILER_BYTES as u64)?, self.seed, offset)
+            let trailer = CommitTrailer::parse(self.read(offset, TRAILER_BYTES as u64)?, seed, offset)
                 .map_err(|violation| self.wrong_at(offset, violation))?;
             let commit_bytes = trailer.commit_bytes.get();
             at = at
                 .checked_sub(commit_bytes)
                 .filter(|at| commit_bytes > 0 && *at >= start)
                 .ok_or_else(|| self.wrong_at(offset, NO_COMMIT))?;
-            padding_max += self.block_bytes - 1;
+            padding_max += block_bytes - 1;
         }
         if padding_max <= padding_min {
             return Ok(false);
@@ -69,7 +71,7 @@ impl Segment {
                 Mark::Frame(frame_bytes) => at + u64::from(frame_bytes),
                 Mark::Trailer => at + TRAILER_BYTES as u64,
                 Mark::Padding => {
-                    let trailer = align(at + TRAILER_BYTES as u64, self.block_bytes) - TRAILER_BYTES as u64;
+                    let trailer = align(at + TRAILER_BYTES as u64, block_bytes) - TRAILER_BYTES as u64;
                     padding += trailer - at;
                     trailer + TRAILER_BYTES as u64
                 }

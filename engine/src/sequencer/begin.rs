@@ -1,6 +1,6 @@
 //! Making a store, and making a recovered store writable.
 //!
-//! A store that was closed in order is continued in its last segment; after everything else a new one begins, whose header names the exact end
+//! A store that was closed in order is continued in its last segment if that is short; else a new one begins, whose header names the exact end
 //! of its predecessor and the bytes cut (rule R1). One rename is the only commit point, so an interrupted beginning can be repeated.
 
 use chainring_format::commit::CommitTrailer;
@@ -113,7 +113,9 @@ pub(crate) fn begin(
     // fsync(directory)
     // The writer that gave the last segment its name may have died before the name was durable; what is begun now rests on it.
     environment.disk.sync_directory().map_err(OpenError::io("syncing the names of the segments"))?;
-    let writer = if (created || recovered.closed) && same_blocks {
+    let is_read = recovered.last.is_read;
+    let is_continued = (created || recovered.closed) && same_blocks && is_read;
+    let writer = if is_continued {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
         let existing = existing.read(0, recovered.last.end).expect("the last segment is held in memory");
@@ -146,7 +148,12 @@ pub(crate) fn begin(
         is_closed: recovered.closed,
         lock: Some(lock),
     };
-    let shared = Shared::new(recovered.catalog, recovered.directory, recovered.next_position);
+    recovered.index.sweep();
+    let mut directory = recovered.directory;
+    if !is_continued {
+        directory.begin_segment(recovered.next_position);
+    }
+    let shared = Shared::new(recovered.catalog, directory, recovered.next_position, recovered.index);
     core.leave_mark(&shared);
     Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared)))
 }

@@ -17,7 +17,7 @@ use chainring_format::{EventId, Link, Position, Version};
 use zerocopy::FromZeros;
 
 use super::decide::{Found, Refusal, Target, decide};
-use super::heads::{Buckets, Directory, StreamHead};
+use super::heads::{Birth, Buckets, Directory, StreamHead};
 use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
 use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
@@ -40,6 +40,8 @@ pub(crate) struct CoreOptions {
     pub accept_clock_jump: bool,
     /// Keep a mark beside the store.
     pub remember: bool,
+    /// Memory for heads of streams.
+    pub heads_bytes_max: u64,
 }
 
 /// State of the one writer.
@@ -243,15 +245,19 @@ impl Core {
                 directory.release();
                 directory.get().touch(ahead.iter().take(STRETCH).filter_map(|drained| drained.parts().0.lone()));
             }
-            let Some((Submission { load, durability, reply }, at)) = rest.next().map(Drained::split) else { break };
+            let Some((Submission { load, durability, reply, checked_to }, at)) = rest.next().map(Drained::split) else { break };
             let answer = match self.refusal(pipeline) {
                 Some(refusal) => Answer::Failed(refusal),
                 None => {
                     let request = match &load {
-                        Load::Event(event) => {
-                            RequestView { events: std::slice::from_ref(event), bytes: drain.content(at), batch: false, required: &[] }
-                        }
-                        Load::Parcel(parcel) => parcel.view(),
+                        Load::Event(event) => RequestView {
+                            events: std::slice::from_ref(event),
+                            bytes: drain.content(at),
+                            batch: false,
+                            required: &[],
+                            checked_to,
+                        },
+                        Load::Parcel(parcel) => parcel.view(checked_to),
                     };
                     self.sequence(request, durability, &mut answers, &mut directory, pipeline)
                 }
@@ -294,7 +300,7 @@ impl Core {
         if request.events.len() > 1 {
             directory.get().touch(request.events.iter().map(PreparedEvent::ids));
         }
-        match decide(directory.get(), request, &mut self.found) {
+        match decide(directory.get(), &*pipeline.shared, request, &mut self.found) {
             Ok(()) => {}
             Err(Refusal::Known(positions)) => return Answer::Known { parcel: Box::new(request.to_parcel()), durability, positions },
             Err(Refusal::Failed(error)) => return Answer::Failed(error),
@@ -368,7 +374,8 @@ impl Core {
             match number {
                 Some(number) => directory.advance(number, version, position, link),
                 None => {
-                    let head = StreamHead { version, position, link, first_position: position, name_rest: event.stream.name_rest };
+                    let birth = Some(Birth { position, name_rest: event.stream.name_rest });
+                    let head = StreamHead { version, position, link, birth };
                     news.push(directory.add_stream(event.stream.id, head));
                 }
             }
@@ -561,6 +568,8 @@ impl Core {
             catalog.push(Arc::clone(self.writer.segment()));
         });
         self.retired = Some(Arc::clone(old.image()));
+        write(&shared.directory).begin_segment(self.next_position);
+        shared.index.note_ended(Arc::clone(old.segment()));
         self.leave_mark(shared);
         Ok(())
     }

@@ -14,6 +14,7 @@ use chainring_format::{EventId, StreamId};
 use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
+use crate::index::Index;
 use crate::ring::{Full, Gate, RingSizes, Rings, Slot};
 use crate::segment::Catalog;
 use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
@@ -21,10 +22,12 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
 
 mod begin;
 mod chores;
+mod cold;
 mod core;
 mod decide;
 mod flights;
 mod heads;
+mod index;
 mod pack;
 mod parcels;
 mod pipeline;
@@ -37,9 +40,11 @@ pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
 pub(crate) use begin::{begin, create};
 pub(crate) use chores::Chores;
-pub(crate) use heads::{Buckets, Directory, StreamHead, name_rest};
+use cold::Births;
+pub(crate) use heads::Buckets;
+use heads::Directory;
 pub(crate) use pack::{Looked, Packer};
-pub(crate) use recover::{Recovered, open_segment, recover, segment_numbers, segments_behind_packed};
+pub(crate) use recover::{Recovered, recover, segment_numbers, segments_behind_packed};
 pub(crate) use remember::Mark;
 pub use remember::Remembered;
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
@@ -74,11 +79,22 @@ pub(crate) struct Shared {
     /// The watermark does not move any more. Set with Release behind its last move; the Acquire is in [`Shared::has_ended`].
     has_ended: AtomicBool,
     packer: Packer,
+    /// What is known of sealed segments.
+    pub index: Index,
+    /// Everything below is in the index. Stored with Release behind a new run; the Acquire is in `cold.rs`.
+    indexed_to: AtomicU64,
+    /// As in the directory, for those who only want to know whether it is 0. Relaxed.
+    streams_from: AtomicU64,
+    births: Births,
 }
 
 impl Shared {
-    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64) -> Shared {
+    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64, index: Index) -> Shared {
         Shared {
+            indexed_to: AtomicU64::new(index.runs().end()),
+            index,
+            streams_from: AtomicU64::new(directory.streams_from()),
+            births: Births::default(),
             catalog: RwLock::new(Arc::new(catalog)),
             directory: RwLock::new(directory),
             watermark: AtomicU64::new(watermark),
@@ -122,6 +138,8 @@ pub(crate) struct Submission {
     load: Load,
     durability: Durability,
     reply: Reply,
+    /// The index was asked for what the request needs, up to this position.
+    checked_to: u64,
 }
 
 impl Submission {
@@ -205,6 +223,8 @@ pub(crate) struct Sequencer {
     process: u32,
     /// That was noticed: whoever waits is told.
     is_forked: AtomicBool,
+    /// Segments that there were when work for the index failed; 0 if it has not.
+    index_failed_at: AtomicU64,
 }
 
 impl Sequencer {
@@ -217,6 +237,7 @@ impl Sequencer {
             closed: AtomicBool::new(false),
             process: std::process::id(),
             is_forked: AtomicBool::new(false),
+            index_failed_at: AtomicU64::new(0),
         }
     }
 
@@ -227,7 +248,7 @@ impl Sequencer {
     /// Publishes a single event.
     pub(crate) fn publish_event(
         &self,
-        draft: Draft<'_>,
+        mut draft: Draft<'_>,
         durability: Durability,
         patience: Patience,
         clock: &dyn Clock,
@@ -241,11 +262,12 @@ impl Sequencer {
             parcel.events.push(draft.event);
             return self.publish_parcel(parcel, durability, patience, clock);
         }
+        let checked_to = self.look_up(std::slice::from_mut(&mut draft.event), &mut []).map_err(AppendError::Read)?;
         let lane = draft.event.stream.id.bucket();
         let mut claim = self.claim(|| rings.claim(lane, bytes), patience, clock)?;
         draft.write_to(claim.bytes());
         let slot = Arc::new(Slot::new());
-        let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)) };
+        let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)), checked_to };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();
@@ -262,11 +284,12 @@ impl Sequencer {
     /// Publishes a request that has its own memory.
     pub(crate) fn publish_parcel(
         &self,
-        parcel: Box<Parcel>,
+        mut parcel: Box<Parcel>,
         durability: Durability,
         patience: Patience,
         clock: &dyn Clock,
     ) -> Result<Arc<Slot<Answer>>, AppendError> {
+        let checked_to = self.look_up(&mut parcel.events, &mut parcel.required).map_err(AppendError::Read)?;
         let rings = &self.pipeline.rings;
         let bytes = parcel.bytes.len() as u64;
         self.claim(|| rings.claim_beside(bytes), patience, clock)?;
@@ -279,7 +302,7 @@ impl Sequencer {
             }
         };
         let slot = Arc::new(Slot::new());
-        let submission = Submission { load: Load::Parcel(parcel), durability, reply: Reply(Arc::clone(&slot)) };
+        let submission = Submission { load: Load::Parcel(parcel), durability, reply: Reply(Arc::clone(&slot)), checked_to };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();
@@ -440,6 +463,7 @@ impl Sequencer {
             return Ok(());
         }
         self.shared().packer.stop();
+        self.shared().index.stop();
         let mut helm = lock(&self.helm);
         let Helm { core, intake } = &mut *helm;
         // What slipped into the rings before the flag was seen is appended like everything before it.
@@ -455,7 +479,11 @@ impl Sequencer {
         core.unlock();
         // What comes now is answered, not left behind.
         core.lead(intake, &self.pipeline, false);
+        let is_sound = closed.is_ok() && self.pipeline.poison.get().is_none();
         drop(helm);
+        if is_sound {
+            self.index_at_close();
+        }
         self.shared().end();
         self.pipeline.gate.advance();
         self.pipeline.hand_over();

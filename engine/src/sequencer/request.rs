@@ -7,6 +7,7 @@ use chainring_format::hash::{EventContent, Hash};
 use chainring_format::lanes::{LaneBody, LaneEvent};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
+use super::heads::StreamHead;
 use crate::condition::{Durability, Expected};
 use crate::error::AppendError;
 
@@ -38,6 +39,10 @@ pub(crate) struct PreparedEvent {
     pub slot_crc: u32,
     /// `None` if the leader is to compute it, side by side with those of other callers.
     pub digest: Option<Hash>,
+    /// Where the index has an event with this id; 0, where none is, if it has not, or was not asked.
+    pub known_at: u64,
+    /// What the index knows of the stream, if it had to be asked.
+    pub cold: Option<Box<StreamHead>>,
     pub name_bytes: u16,
     pub metadata_bytes: u32,
     pub body_bytes: u32,
@@ -104,6 +109,8 @@ pub(crate) struct Required {
     pub stream: StreamKey,
     pub name: String,
     pub expected: Expected,
+    /// As in [`PreparedEvent`].
+    pub cold: Option<Box<StreamHead>>,
 }
 
 /// A request with memory of its own: a batch, or what does not fit into a ring.
@@ -118,8 +125,9 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    pub(crate) fn view(&self) -> RequestView<'_> {
-        RequestView { events: &self.events, bytes: &self.bytes, batch: self.batch, required: &self.required }
+    /// The parcel as a request for which the index was asked up to a position.
+    pub(crate) fn view(&self, checked_to: u64) -> RequestView<'_> {
+        RequestView { events: &self.events, bytes: &self.bytes, batch: self.batch, required: &self.required, checked_to }
     }
 }
 
@@ -130,6 +138,8 @@ pub(crate) struct RequestView<'a> {
     pub bytes: &'a [u8],
     pub batch: bool,
     pub required: &'a [Required],
+    /// The index was asked up to this position.
+    pub checked_to: u64,
 }
 
 impl<'a> RequestView<'a> {

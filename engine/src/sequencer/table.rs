@@ -112,8 +112,15 @@ impl<E: Entry> Table<E> {
         Table { now: Places::new(ENTRIES_MIN), before: None, next: None, count: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.count
+    /// Takes all entries out, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        (self.before, self.next, self.count) = (None, None, 0);
+        self.now.map.fill(0);
+    }
+
+    /// Memory that it takes when it is full, without what is taken for the next one.
+    pub(super) fn bytes(&self) -> u64 {
+        self.now.map.len() as u64
     }
 
     /// The entry with this hash that `is_it` says yes to.
@@ -194,7 +201,7 @@ mod tests {
                 assert_eq!(table.find(hash(&Number(m)), |entry| entry.0 == m), Some(&Number(m)));
             }
         }
-        assert_eq!(table.len(), 100_000);
+        assert_eq!(table.count, 100_000);
         assert!((1..=100_000).all(|n| table.find(hash(&Number(n)), |entry| entry.0 == n).is_some()));
     }
 

@@ -11,8 +11,8 @@ use super::merge::Merge;
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{Cursor, FileBuffer, ReadFailure, SHORTENED, reserved_bytes};
-use crate::sequencer::{Mark, Remembered, open_segment, segment_numbers, segments_behind_packed};
+use crate::segment::{Cursor, FileBuffer, ReadFailure, SHORTENED, open_segment, reserved_bytes};
+use crate::sequencer::{Mark, Remembered, segment_numbers, segments_behind_packed};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// How often the end of a store that is being written is looked at again before it is taken as it is.

@@ -362,7 +362,12 @@ impl Driver {
             Ok(()) => {
                 assert!(self.in_flight.is_empty(), "a sync answers everybody");
                 let id = last.asked.events[0].id.unwrap();
-                self.model.forgotten(&last.asked, log.locate(id), self.excuses);
+                if let Ok(position) = log.locate(id) {
+                    self.model.forgotten(&last.asked, position, self.excuses);
+                } else {
+                    assert!(self.excuses.fault, "nothing was wrong");
+                    self.model.leave_undecided(last.asked, self.excuses);
+                }
             }
             Err(_) => {
                 assert!(self.excuses.fault, "nothing was wrong");

@@ -106,7 +106,7 @@ fn read_everything(store: &Store, is_whole: bool) -> Result<(), ReadError> {
 }
 
 fn read_event(store: &Store, view: &View, event: &EventRef<'_>) -> Result<(), ReadError> {
-    assert_eq!(store.locate(event.event_id()), Some(event.position()));
+    assert_eq!(store.locate(event.event_id())?, Some(event.position()));
     assert_eq!(view.event(event.position())?.link(), event.link());
     event.metadata()?;
     event.batch_id()?;

@@ -95,7 +95,7 @@ fn shown(fault: &Fault, out: &mut dyn Write) -> Result<(), Failure> {
 /// Metadata and body of an event, as a reader of the store gets them.
 fn read_back(store: &Path, id: EventId) -> Result<(Metadata, Vec<u8>), Failure> {
     let store = Store::open(store)?;
-    let position = store.locate(id).ok_or_else(|| Failure::No(format!("event {id} is not in the store")))?;
+    let position = store.locate(id)?.ok_or_else(|| Failure::No(format!("event {id} is not in the store")))?;
     let view = store.latest();
     let event = view.event(position)?;
     Ok((event.metadata()?, event.body().unwrap_or_default().to_vec()))

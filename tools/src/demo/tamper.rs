@@ -198,7 +198,7 @@ mod tests {
         .unwrap();
         let opened = Store::open(directory.path()).unwrap();
         let view = opened.latest();
-        let event = view.event(opened.locate(ORDER).unwrap()).unwrap();
+        let event = view.event(opened.locate(ORDER).unwrap().unwrap()).unwrap();
         assert_eq!(event.metadata().unwrap().actor.as_deref(), Some("agent:b"));
         assert_eq!(event.body(), Some(&br#"{"set":{"total":989.90}}"#[..]));
         let fault = verify(directory.path(), &VerifyOptions::default()).unwrap().fault.unwrap();

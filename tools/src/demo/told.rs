@@ -31,7 +31,7 @@ impl<'v> Told<'v> {
     }
 
     pub(super) fn by_id(view: &'v View, store: &Store, id: EventId) -> Result<Told<'v>, Failure> {
-        let position = store.locate(id).ok_or_else(|| Failure::No(format!("event {id} is not in the log")))?;
+        let position = store.locate(id)?.ok_or_else(|| Failure::No(format!("event {id} is not in the log")))?;
         Told::new(&view.event(position)?)
     }
 

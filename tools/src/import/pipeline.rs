@@ -81,7 +81,11 @@ impl<'l, 'o> Importer<'l, 'o> {
         if unit.entries.iter().any(|entry| self.in_flight_ids.contains(&entry.id)) {
             self.settle()?;
         }
-        let known = unit.entries.iter().filter(|entry| self.log.locate(entry.id).is_some()).count();
+        let mut known = 0;
+        for entry in &unit.entries {
+            let position = self.log.locate(entry.id).map_err(|error| unreadable(unit.file, entry.line, &error))?;
+            known += usize::from(position.is_some());
+        }
         let all_known = known == unit.entries.len();
         if known > 0 && !all_known {
             return Err(partly_known(&unit, known));

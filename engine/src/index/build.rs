@@ -1,0 +1,198 @@
+//! From a sealed segment to its run, and from many runs to one.
+
+use std::collections::HashMap;
+use std::io;
+
+use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::footer::BucketHead;
+use chainring_format::metadata::{Mention, mentions};
+
+use super::key::{Keys, Term};
+use super::page::Broken;
+use super::run::{Run, Summary};
+use super::write::{Plan, RunWriter, Target};
+use crate::disk::DiskFile;
+use crate::error::{Fault, FaultKind, OpenError, ReadError};
+use crate::segment::{Cursor, Segment, read_header};
+use crate::sync::Arc;
+
+/// What a segment holds, to be found again.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub summary: Summary,
+    /// Keys and positions relative to the segment's first, sorted.
+    postings: Vec<(u64, u32)>,
+    /// Records of every bucket in this segment.
+    heads: Vec<BucketHead>,
+}
+
+/// Reads a sealed segment, every checksum of it.
+pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError> {
+    let bytes = segment.read(0, segment.commits_end())?;
+    let header = read_header(bytes, segment.number).map_err(|error| match error {
+        OpenError::Damaged(fault) => ReadError::Damaged(fault),
+        other => ReadError::Io { segment: segment.name(), offset: 0, source: Arc::new(io::Error::other(other.to_string())) },
+    })?;
+    let first_position = header.first_position.get();
+    let mut summary = Summary {
+        number: segment.number,
+        first_position,
+        next_position: first_position,
+        epoch: header.epoch.get(),
+        time_ns: 0,
+        watermark: 0,
+        watermark_offset: 0,
+        streams: 0,
+        is_closed: false,
+        commit_digest: header.prev_commit_digest,
+    };
+    let mut postings = Postings { keys, relative: 0, all: Vec::new(), names: HashMap::new() };
+    let mut heads: HashMap<u16, BucketHead> = HashMap::new();
+    let mut cursor = Cursor::new(bytes, &header);
+    while cursor.offset() < segment.commits_end() {
+        let commit = cursor.next_commit().map_err(|bad| {
+            ReadError::Damaged(Fault::new(FaultKind::Corrupt, segment.name(), bad.offset, bad.violation).at_position(summary.next_position))
+        })?;
+        for placed in &commit.frames {
+            let (position, frame) = (summary.next_position, &placed.frame);
+            let relative = u32::try_from(position - first_position).expect("a segment has fewer than 2^32 records");
+            if frame.is_event() {
+                postings.take_in(relative, frame);
+                summary.streams += u64::from(frame.header.version.get() == 1);
+            }
+            let bucket = frame.bucket();
+            let head = heads.entry(bucket).or_insert(BucketHead { bucket, count: 0, position, link: frame.link() });
+            (head.count, head.position, head.link) = (head.count + 1, position, frame.link());
+            summary.time_ns = summary.time_ns.max(frame.header.recorded_at_ns.get());
+            summary.next_position += 1;
+        }
+        let trailer = &commit.trailer;
+        summary.commit_digest = trailer.digest;
+        summary.epoch = trailer.epoch.get();
+        summary.is_closed = trailer.closed();
+        if trailer.watermark.get() > summary.watermark {
+            (summary.watermark, summary.watermark_offset) = (trailer.watermark.get(), commit.end - TRAILER_BYTES as u64);
+        }
+    }
+    let mut postings = postings.all;
+    postings.sort_unstable();
+    let mut heads: Vec<BucketHead> = heads.into_values().collect();
+    heads.sort_unstable_by_key(|head| head.bucket);
+    Ok(Found { summary, postings, heads })
+}
+
+struct Postings<'a> {
+    keys: &'a Keys,
+    relative: u32,
+    all: Vec<(u64, u32)>,
+    /// Keys of names, which are few and come again and again.
+    names: HashMap<(u8, &'a str), u64>,
+}
+
+impl<'a> Postings<'a> {
+    fn take_in(&mut self, relative: u32, frame: &chainring_format::frame::FrameView<'a>) {
+        self.relative = relative;
+        self.put(&Term::Id(frame.event_id()));
+        self.put(&Term::Stream(frame.stream_id()));
+        if frame.header.version.get() == 1 {
+            self.put(&Term::Birth);
+        }
+        mentions(frame.metadata(), |mention| match mention {
+            Mention::Type(name) => self.put_name(0, name, mention),
+            Mention::Actor(name) => self.put_name(1, name, mention),
+            Mention::OnBehalfOf(name) => self.put_name(2, name, mention),
+            Mention::Correlation(name) => self.put_name(3, name, mention),
+            Mention::Authority(name) => self.put_name(4, name, mention),
+            Mention::Reads(name, _) => self.put_name(5, name, mention),
+            Mention::Causation(_) | Mention::AuthorityEvent(_) | Mention::Compensates(_) => self.put(&Term::Mention(mention)),
+        });
+    }
+
+    fn put(&mut self, term: &Term<'_>) {
+        self.all.push((self.keys.of(term), self.relative));
+    }
+
+    fn put_name(&mut self, kind: u8, name: &'a str, mention: Mention<'a>) {
+        let key = *self.names.entry((kind, name)).or_insert_with(|| self.keys.of(&Term::Mention(mention)));
+        self.all.push((key, self.relative));
+    }
+}
+
+/// Last records of all buckets, behind those in `heads`.
+pub(super) fn advance(heads: &mut Vec<BucketHead>, found: &Found) {
+    for moved in &found.heads {
+        match heads.binary_search_by_key(&moved.bucket, |head| head.bucket) {
+            Ok(place) => heads[place] = BucketHead { count: heads[place].count + moved.count, ..*moved },
+            Err(place) => heads.insert(place, *moved),
+        }
+    }
+}
+
+/// Writes the run of one segment; `heads` are those at its end.
+pub(super) fn write_found(target: Target, log_id: [u8; 32], keys: &Keys, found: &Found, heads: &[BucketHead]) -> io::Result<Target> {
+    let summary = &found.summary;
+    let plan = Plan {
+        log_id,
+        key_seed: keys.seed(),
+        first_segment: summary.number,
+        last_segment: summary.number,
+        first_position: summary.first_position,
+        next_position: summary.next_position,
+        keys_max: found.postings.chunk_by(|a, b| a.0 == b.0).count() as u64,
+    };
+    let mut writer = RunWriter::new(target, plan);
+    found.postings.iter().try_for_each(|(key, relative)| writer.put(*key, summary.first_position + u64::from(*relative)))?;
+    writer.finish(&[*summary], heads)
+}
+
+/// Why runs were not merged.
+pub(super) enum MergeError {
+    /// This one is broken.
+    Broken(Arc<Run>),
+    Write(io::Error),
+    Stopped,
+}
+
+impl From<io::Error> for MergeError {
+    fn from(error: io::Error) -> MergeError {
+        MergeError::Write(error)
+    }
+}
+
+/// Writes one run with everything that is in these, which follow each other.
+pub(super) fn merge(file: Arc<dyn DiskFile>, runs: &[Arc<Run>], stop: impl Fn() -> bool) -> Result<(), MergeError> {
+    let (first, last) = (&runs[0], &runs[runs.len() - 1]);
+    let plan = Plan {
+        log_id: first.log_id(),
+        key_seed: first.key_seed(),
+        first_segment: *first.segments().start(),
+        last_segment: *last.segments().end(),
+        first_position: first.first_position(),
+        next_position: last.next_position(),
+        keys_max: runs.iter().map(|run| run.entries()).sum(),
+    };
+    let mut writer = RunWriter::new(Target::File(file), plan);
+    let broken = |index: usize| move |Broken| MergeError::Broken(Arc::clone(&runs[index]));
+    let mut all = Vec::with_capacity(runs.len());
+    for (index, run) in runs.iter().enumerate() {
+        let everything = run.everything().map_err(broken(index))?;
+        all.push((everything.key().map_err(broken(index))?, everything));
+    }
+    let mut positions = Vec::new();
+    let mut entries = 0_u64;
+    // The lowest key, and of those that have it the oldest run, whose positions come first.
+    while let Some((key, index)) = all.iter().enumerate().filter_map(|(index, (key, _))| Some(((*key)?, index))).min() {
+        let (next, everything) = &mut all[index];
+        everything.take(&mut positions).map_err(broken(index))?;
+        *next = everything.key().map_err(broken(index))?;
+        positions.iter().try_for_each(|position| writer.put(key, *position))?;
+        entries += 1;
+        if entries.is_multiple_of(4096) && stop() {
+            return Err(MergeError::Stopped);
+        }
+    }
+    let summaries: Vec<Summary> = runs.iter().flat_map(|run| run.summaries.iter().copied()).collect();
+    let heads = last.heads().map_err(broken(runs.len() - 1))?;
+    writer.finish(&summaries, &heads)?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What an event can be found by, as a number of 64 bits.
+//!
+//! A key is short, so that an entry is; two terms may have the same one, and whoever asks looks at the event itself. The numbers are even over all keys,
+//! which filters and trees rest on, and cannot be foreseen by who chooses ids and names: the seed comes from the store's own randomness.
+
+use chainring_format::metadata::Mention;
+use chainring_format::{EventId, StreamId};
+
+/// What an event can be found by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Term<'a> {
+    /// Its own id.
+    Id(EventId),
+    /// Its stream.
+    Stream(StreamId),
+    /// Something it names.
+    Mention(Mention<'a>),
+    /// That it is the first of its stream.
+    Birth,
+}
+
+/// Makes keys of terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keys {
+    seed: [u8; 16],
+}
+
+impl Keys {
+    pub(crate) fn new(seed: [u8; 16]) -> Keys {
+        Keys { seed }
+    }
+
+    pub(crate) fn seed(&self) -> [u8; 16] {
+        self.seed
+    }
+
+    /// The key of a term.
+    pub(crate) fn of(&self, term: &Term<'_>) -> u64 {
+        let text = |text: &str| *blake3::hash(text.as_bytes()).as_bytes().first_chunk().expect("32 bytes");
+        let (kind, id) = match term {
+            Term::Id(id) => (1, id.0),
+            Term::Stream(stream) => (2, stream.0),
+            Term::Birth => (12, [0; 16]),
+            Term::Mention(mention) => match mention {
+                Mention::Type(name) => (3, text(name)),
+                Mention::Actor(name) => (4, text(name)),
+                Mention::OnBehalfOf(name) => (5, text(name)),
+                Mention::Correlation(name) => (6, text(name)),
+                Mention::Causation(id) => (7, id.0),
+                Mention::Authority(name) => (8, text(name)),
+                Mention::AuthorityEvent(id) => (9, id.0),
+                Mention::Reads(stream, _) => (10, text(stream)),
+                Mention::Compensates(id) => (11, id.0),
+            },
+        };
+        let seed = u128::from_le_bytes(self.seed);
+        let mixer = Mixer { seed: (seed as u64).wrapping_add(u64::wrapping_mul(kind, 0xD6E8_FEB8_6659_FD93)), second: (seed >> 64) as u64 };
+        mixer.hash_id(&id)
+    }
+}
+
+/// Hashes ids of 16 bytes, seeded: callers choose event ids and stream names, and must not be able to choose what collides.
+///
+/// A multiplication of two 64-bit halves to 128 bits, folded, twice; the idea is that of wyhash (Wang Yi, public domain).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mixer {
+    seed: u64,
+    second: u64,
+}
+
+impl Mixer {
+    pub(crate) fn new(seed: u64) -> Mixer {
+        Mixer { seed, second: seed.rotate_left(32) }
+    }
+
+    fn fold(a: u64, b: u64) -> u64 {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    pub(crate) fn hash_id(self, id: &[u8; 16]) -> u64 {
+        let whole = u128::from_le_bytes(*id);
+        let (low, high) = (whole as u64, (whole >> 64) as u64);
+        let once = Mixer::fold(low ^ self.seed, high ^ self.second ^ 0x9E37_79B9_7F4A_7C15);
+        Mixer::fold(once ^ 0xE703_7ED1_A0B4_28DB, once.rotate_left(29) ^ 0x8EBC_6AF0_9C88_C6E3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_same_name_has_another_key_in_every_role_and_under_every_seed() {
+        let terms = [
+            Term::Id(EventId([1; 16])),
+            Term::Stream(StreamId([1; 16])),
+            Term::Mention(Mention::Type("a")),
+            Term::Mention(Mention::Actor("a")),
+            Term::Mention(Mention::OnBehalfOf("a")),
+            Term::Mention(Mention::Correlation("a")),
+            Term::Mention(Mention::Causation(EventId([1; 16]))),
+            Term::Mention(Mention::Authority("a")),
+            Term::Mention(Mention::AuthorityEvent(EventId([1; 16]))),
+            Term::Mention(Mention::Reads("a", 1)),
+            Term::Mention(Mention::Compensates(EventId([1; 16]))),
+            Term::Birth,
+        ];
+        let seeds = [Keys::new([0; 16]), Keys::new([1; 16])];
+        let all: HashSet<u64> = seeds.iter().flat_map(|keys| terms.iter().map(|term| keys.of(term))).collect();
+        assert_eq!(all.len(), 2 * terms.len());
+        let any_version = [1, 2].map(|version| seeds[0].of(&Term::Mention(Mention::Reads("a", version))));
+        assert_eq!(any_version[0], any_version[1], "a stream that was read is found whatever version was read");
+    }
+
+    #[test]
+    fn keys_are_even_over_their_range() {
+        let keys = Keys::new([7; 16]);
+        let mut parts = [0; 16];
+        (0..16_000_u64).for_each(|n| parts[(keys.of(&Term::Id(EventId(u128::from(n).to_le_bytes()))) >> 60) as usize] += 1);
+        assert!(parts.iter().all(|count| (850..1150).contains(count)), "{parts:?}");
+    }
+}

@@ -1,0 +1,418 @@
+//! One run: the positions of every key in a stretch of segments.
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use chainring_format::Link;
+use chainring_format::checksum::Seed;
+use chainring_format::footer::{BucketHead, HeadEntry};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::layout::{
+    FANOUT, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_HEAD_BYTES, LEVELS_MAX, MAGIC, Part, RunHead,
+    SUMMARIES_PER_PAGE, StoredSummary, VERSION, filter_bits, filter_block, take_number,
+};
+use super::page::{Broken, PAGE_BYTES, Pages, check};
+use crate::disk::{Access, Disk, Region};
+
+/// What opening needs to know of a segment without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub number: u64,
+    pub first_position: u64,
+    pub next_position: u64,
+    pub epoch: u64,
+    /// The latest recorded_at of its records.
+    pub time_ns: u64,
+    /// The highest watermark that its trailers state, and the offset of the trailer that does.
+    pub watermark: u64,
+    pub watermark_offset: u64,
+    /// Streams that begin in it.
+    pub streams: u64,
+    /// Its last commit says that the log was closed.
+    pub is_closed: bool,
+    pub commit_digest: [u8; 32],
+}
+
+impl Summary {
+    pub(super) fn stored(&self) -> StoredSummary {
+        StoredSummary {
+            number: self.number.into(),
+            first_position: self.first_position.into(),
+            next_position: self.next_position.into(),
+            epoch: self.epoch.into(),
+            time_ns: self.time_ns.into(),
+            watermark: self.watermark.into(),
+            watermark_offset: self.watermark_offset.into(),
+            streams: self.streams.into(),
+            is_closed: u32::from(self.is_closed).into(),
+            reserved: 0.into(),
+            commit_digest: self.commit_digest,
+        }
+    }
+
+    fn of(stored: &StoredSummary) -> Summary {
+        Summary {
+            number: stored.number.get(),
+            first_position: stored.first_position.get(),
+            next_position: stored.next_position.get(),
+            epoch: stored.epoch.get(),
+            time_ns: stored.time_ns.get(),
+            watermark: stored.watermark.get(),
+            watermark_offset: stored.watermark_offset.get(),
+            streams: stored.streams.get(),
+            is_closed: stored.is_closed.get() == 1,
+            commit_digest: stored.commit_digest,
+        }
+    }
+}
+
+/// A run, read in place.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Name of its file; empty for one in memory.
+    pub name: String,
+    head: RunHead,
+    pages: Pages,
+    pub summaries: Vec<Summary>,
+}
+
+impl Run {
+    /// Opens the run in a file.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being used: that costs time, and nothing else.
+    pub(super) fn open(disk: &dyn Disk, name: &str) -> io::Result<Run> {
+        let file = disk.open(name, Access::Read)?;
+        let bytes = usize::try_from(file.bytes()?).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Run::of(file.region(bytes)?, name).map_err(|Broken| io::ErrorKind::InvalidData.into())
+    }
+
+    pub(super) fn of(region: Region, name: &str) -> Result<Run, Broken> {
+        let first = region.read(0, PAGE_BYTES as u64).map_err(|_| Broken)?;
+        let payload = check(first.get(..PAGE_BYTES).ok_or(Broken)?, Seed::new(&[0; 16]), 0)?;
+        let (head, _) = RunHead::read_from_prefix(payload).map_err(|_| Broken)?;
+        let is_known = head.magic == MAGIC && head.version.get() == VERSION && head.levels.get() as usize <= LEVELS_MAX;
+        let pages = Pages::new(region, Seed::new(&head.salt));
+        let fits = |part: &Part| part.start.get().checked_add(part.pages.get()).is_some_and(|end| end <= pages.count());
+        let parts = [&head.filter, &head.leaves, &head.summaries, &head.heads].into_iter().chain(&head.inner);
+        let order = head.first_segment <= head.last_segment && head.first_position <= head.next_position;
+        if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
+            return Err(Broken);
+        }
+        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new() };
+        run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
+        let covers = run.segments().zip(run.summaries.iter().map(|summary| summary.number)).all(|(expected, number)| expected == number);
+        if !covers || run.segments().count() != run.summaries.len() {
+            return Err(Broken);
+        }
+        Ok(run)
+    }
+
+    fn all<T: FromBytes + KnownLayout + Immutable + Copy>(&self, part: Part, per_page: usize) -> Result<Vec<T>, Broken> {
+        let mut all = Vec::new();
+        for page in 0..part.pages.get() {
+            let left = (part.count.get() as usize).saturating_sub(all.len()).min(per_page);
+            let mut payload = self.pages.page(part.start.get() + page)?;
+            for _ in 0..left {
+                let (one, rest) = T::read_from_prefix(payload).map_err(|_| Broken)?;
+                all.push(one);
+                payload = rest;
+            }
+        }
+        if all.len() as u64 == part.count.get() { Ok(all) } else { Err(Broken) }
+    }
+
+    pub(super) fn log_id(&self) -> [u8; 32] {
+        self.head.log_id
+    }
+
+    pub(super) fn key_seed(&self) -> [u8; 16] {
+        self.head.key_seed
+    }
+
+    pub(crate) fn segments(&self) -> RangeInclusive<u64> {
+        self.head.first_segment.get()..=self.head.last_segment.get()
+    }
+
+    pub(crate) fn first_position(&self) -> u64 {
+        self.head.first_position.get()
+    }
+
+    /// Position after its last record.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.head.next_position.get()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.pages.count() * PAGE_BYTES as u64
+    }
+
+    /// An upper bound of its keys, as many entries as there are.
+    pub(super) fn entries(&self) -> u64 {
+        self.head.leaves.count.get()
+    }
+
+    /// Last record of every bucket at its end.
+    pub(crate) fn heads(&self) -> Result<Vec<BucketHead>, Broken> {
+        let head = |entry: &HeadEntry| BucketHead {
+            bucket: entry.bucket.get(),
+            count: entry.count.get(),
+            position: entry.position.get(),
+            link: Link(entry.link),
+        };
+        Ok(self.all::<HeadEntry>(self.head.heads, HEADS_PER_PAGE)?.iter().map(head).collect())
+    }
+
+    /// Whether there may be positions under a key. A yes is wrong once in a hundred times, a no never.
+    pub(crate) fn may_hold(&self, key: u64) -> Result<bool, Broken> {
+        let block = filter_block(key, self.head.filter.count.get());
+        let page = self.pages.page(self.head.filter.start.get() + block / FILTER_BLOCKS_PER_PAGE as u64)?;
+        let block = &page[block as usize % FILTER_BLOCKS_PER_PAGE * FILTER_BLOCK_BYTES..][..FILTER_BLOCK_BYTES];
+        Ok(filter_bits(key).all(|bit| block[bit / 8] & 1 << (bit % 8) != 0))
+    }
+
+    fn leaf(&self, page: u64) -> Result<Leaf<'_>, Broken> {
+        Leaf::of(self.pages.page(self.head.leaves.start.get() + page)?)
+    }
+
+    /// The last entry at or before this key and position. `None` if all are behind it.
+    fn seek(&self, key: u64, position: u64) -> Result<Option<Place>, Broken> {
+        let leaves = self.head.leaves.pages.get();
+        if leaves == 0 {
+            return Ok(None);
+        }
+        let first = u32::try_from(position.saturating_sub(self.first_position())).unwrap_or(u32::MAX);
+        let mut child = 0;
+        for level in self.head.inner[..self.head.levels.get() as usize].iter().rev() {
+            let inner = Sorted::of(self.pages.page(level.start.get() + child)?)?;
+            child = child * FANOUT as u64 + inner.last_at_or_before(key, first).unwrap_or(0) as u64;
+        }
+        let leaf = self.leaf(child)?;
+        Ok(leaf.sorted.last_at_or_before(key, first).map(|slot| Place { page: child, slot }))
+    }
+
+    fn next(&self, place: Option<Place>) -> Result<Option<Place>, Broken> {
+        let next = match place {
+            None => Place { page: 0, slot: 0 },
+            Some(place) if place.slot + 1 < self.leaf(place.page)?.sorted.count => Place { slot: place.slot + 1, ..place },
+            Some(place) => Place { page: place.page + 1, slot: 0 },
+        };
+        Ok((next.page < self.head.leaves.pages.get()).then_some(next))
+    }
+
+    fn before(&self, place: Place) -> Result<Option<Place>, Broken> {
+        Ok(match (place.slot.checked_sub(1), place.page.checked_sub(1)) {
+            (Some(slot), _) => Some(Place { slot, ..place }),
+            (None, Some(page)) => Some(Place { page, slot: self.leaf(page)?.sorted.count - 1 }),
+            (None, None) => None,
+        })
+    }
+
+    /// The positions of an entry, appended to `out` in order.
+    fn positions(&self, place: Place, out: &mut Vec<u64>) -> Result<(), Broken> {
+        let leaf = self.leaf(place.page)?;
+        let mut position = self.first_position() + u64::from(leaf.sorted.first(place.slot));
+        let mut list = leaf.list(place.slot)?;
+        out.push(position);
+        while !list.is_empty() {
+            position = take_number(&mut list).and_then(|more| position.checked_add(more)?.checked_add(1)).ok_or(Broken)?;
+            out.push(position);
+        }
+        Ok(())
+    }
+
+    /// Positions under a key and below a bound, falling.
+    pub(crate) fn backward(&self, key: u64, below: u64) -> Result<Backward<'_>, Broken> {
+        let at = match below.checked_sub(1).filter(|last| *last >= self.first_position()) {
+            Some(last) => self.seek(key, last)?,
+            None => None,
+        };
+        Ok(Backward { run: self, key, below, at, ready: Vec::new() })
+    }
+
+    /// Positions under a key from one on, rising.
+    pub(crate) fn forward(&self, key: u64, from: u64) -> Result<Forward<'_>, Broken> {
+        let at = match self.seek(key, from)? {
+            Some(place) if self.leaf(place.page)?.sorted.key(place.slot) == key => Some(place),
+            other => self.next(other)?,
+        };
+        Ok(Forward { run: self, key, from, at, ready: Vec::new() })
+    }
+
+    /// Every key with its positions, in the order of keys.
+    pub(super) fn everything(&self) -> Result<Everything<'_>, Broken> {
+        Ok(Everything { run: self, at: self.next(None)? })
+    }
+}
+
+/// An entry of a run.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    page: u64,
+    slot: usize,
+}
+
+/// Keys and first positions, in order, as leaves and inner pages hold them.
+#[derive(Debug, Clone, Copy)]
+struct Sorted<'a> {
+    count: usize,
+    keys: &'a [u8],
+    firsts: &'a [u8],
+}
+
+impl<'a> Sorted<'a> {
+    fn of(payload: &'a [u8]) -> Result<Sorted<'a>, Broken> {
+        let (count, rest) = payload.split_first_chunk::<LEAF_HEAD_BYTES>().ok_or(Broken)?;
+        let count = u32::from_le_bytes(*count) as usize;
+        if count == 0 || count > rest.len() / 12 {
+            return Err(Broken);
+        }
+        let (keys, rest) = rest.split_at(8 * count);
+        Ok(Sorted { count, keys, firsts: &rest[..4 * count] })
+    }
+
+    fn key(&self, slot: usize) -> u64 {
+        u64::from_le_bytes(*self.keys[8 * slot..].first_chunk().expect("8 bytes a key"))
+    }
+
+    fn first(&self, slot: usize) -> u32 {
+        u32::from_le_bytes(*self.firsts[4 * slot..].first_chunk().expect("4 bytes a position"))
+    }
+
+    fn last_at_or_before(&self, key: u64, first: u32) -> Option<usize> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = (low + high) / 2;
+            if (self.key(middle), self.first(middle)) <= (key, first) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low.checked_sub(1)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leaf<'a> {
+    sorted: Sorted<'a>,
+    ends: &'a [u8],
+    lists: &'a [u8],
+}
+
+impl<'a> Leaf<'a> {
+    fn of(payload: &'a [u8]) -> Result<Leaf<'a>, Broken> {
+        let sorted = Sorted::of(payload)?;
+        let rest = &payload[LEAF_HEAD_BYTES + 12 * sorted.count..];
+        let (ends, lists) = rest.split_at_checked(2 * sorted.count).ok_or(Broken)?;
+        Ok(Leaf { sorted, ends, lists })
+    }
+
+    fn end(&self, slot: usize) -> usize {
+        u16::from_le_bytes(*self.ends[2 * slot..].first_chunk().expect("2 bytes an end")).into()
+    }
+
+    fn list(&self, slot: usize) -> Result<&'a [u8], Broken> {
+        let start = slot.checked_sub(1).map_or(0, |before| self.end(before));
+        self.lists.get(start..self.end(slot)).ok_or(Broken)
+    }
+}
+
+/// See [`Run::backward`].
+#[derive(Debug)]
+pub(crate) struct Backward<'a> {
+    run: &'a Run,
+    key: u64,
+    below: u64,
+    at: Option<Place>,
+    /// Positions still to be given, the next one last.
+    ready: Vec<u64>,
+}
+
+impl Backward<'_> {
+    fn fill(&mut self) -> Result<(), Broken> {
+        while let (true, Some(place)) = (self.ready.is_empty(), self.at) {
+            self.at = None;
+            if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
+                self.run.positions(place, &mut self.ready)?;
+                let in_bounds = self.ready.partition_point(|position| *position < self.below);
+                self.ready.truncate(in_bounds);
+                self.at = self.run.before(place)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Backward<'_> {
+    type Item = Result<u64, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.fill() {
+            Ok(()) => self.ready.pop().map(Ok),
+            Err(broken) => Some(Err(broken)),
+        }
+    }
+}
+
+/// See [`Run::forward`].
+#[derive(Debug)]
+pub(crate) struct Forward<'a> {
+    run: &'a Run,
+    key: u64,
+    from: u64,
+    at: Option<Place>,
+    /// Positions still to be given, the next one last.
+    ready: Vec<u64>,
+}
+
+impl Forward<'_> {
+    fn fill(&mut self) -> Result<(), Broken> {
+        while let (true, Some(place)) = (self.ready.is_empty(), self.at) {
+            self.at = None;
+            if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
+                self.run.positions(place, &mut self.ready)?;
+                let out_of_bounds = self.ready.partition_point(|position| *position < self.from);
+                self.ready.drain(..out_of_bounds);
+                self.ready.reverse();
+                self.at = self.run.next(Some(place))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Forward<'_> {
+    type Item = Result<u64, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.fill() {
+            Ok(()) => self.ready.pop().map(Ok),
+            Err(broken) => Some(Err(broken)),
+        }
+    }
+}
+
+/// See [`Run::everything`].
+#[derive(Debug)]
+pub(super) struct Everything<'a> {
+    run: &'a Run,
+    at: Option<Place>,
+}
+
+impl Everything<'_> {
+    /// The key of the next entry.
+    pub(super) fn key(&self) -> Result<Option<u64>, Broken> {
+        self.at.map(|place| Ok(self.run.leaf(place.page)?.sorted.key(place.slot))).transpose()
+    }
+
+    /// The positions of the next entry, in place of what `out` holds; steps over it.
+    pub(super) fn take(&mut self, out: &mut Vec<u64>) -> Result<(), Broken> {
+        out.clear();
+        let Some(place) = self.at else { return Ok(()) };
+        self.run.positions(place, out)?;
+        self.at = self.run.next(Some(place))?;
+        Ok(())
+    }
+}

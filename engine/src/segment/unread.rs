@@ -1,0 +1,132 @@
+//! A sealed segment that nobody has read yet: what is known of it, and what it takes to read it.
+//!
+//! A store can have thousands of segments, of which most opens touch a few. What was not looked at when the store was opened is looked at here, before the
+//! first byte of it is handed out: its header, its length, where its frames are.
+
+use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::footer::{self, FooterHeader, HeadEntry, POSITION_STRIDE};
+use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX};
+use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::{Mark, Violation, align};
+
+use super::{Body, FileBuffer, MARK_BYTES, NO_FRAME, Source, offset_entry, read_header};
+use crate::disk::{Access, Disk, DiskFile};
+use crate::error::{Fault, FaultKind, OpenError, ReadError};
+use crate::sync::Arc;
+
+/// What is known of a sealed segment.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    disk: Arc<dyn Disk>,
+    header: SegmentHeader,
+    /// Where its commits end.
+    pub(super) end: u64,
+    pub(super) footer_bytes: u64,
+    /// Position after its last record.
+    next_position: u64,
+}
+
+impl Unread {
+    pub(crate) fn new(disk: Arc<dyn Disk>, header: SegmentHeader, end: u64, footer_bytes: u64, next_position: u64) -> Unread {
+        Unread { disk, header, end, footer_bytes, next_position }
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        self.header.is_packed()
+    }
+
+    pub(super) fn open(&self) -> Result<Body, ReadError> {
+        let number = self.header.number.get();
+        let name = file_name(number);
+        let io = |source| ReadError::Io { segment: name.clone(), offset: 0, source: Arc::new(source) };
+        let (file, header) = open_segment(&*self.disk, number, Access::Read).map_err(|error| match error {
+            OpenError::Damaged(fault) => ReadError::Damaged(fault),
+            OpenError::Read { segment, offset, source } => ReadError::Io { segment, offset, source: Arc::new(source) },
+            OpenError::Io { source, .. } => io(source),
+            other => io(std::io::Error::other(other.to_string())),
+        })?;
+        // Another process may have packed it meanwhile: then it begins and ends elsewhere, and is the same.
+        let same = |header: &SegmentHeader| (header.log_id, header.first_position, header.epoch, header.prev_commit_digest);
+        if same(&header) != same(&self.header) {
+            let violation = Violation { rule: "S6", why: "the header is not the one that the store was opened with" };
+            return Err(ReadError::Damaged(Fault::new(FaultKind::Tampered, name, 0, violation)));
+        }
+        let end = header.packed_end().unwrap_or(self.end);
+        let file_bytes = file.bytes().map_err(io)?;
+        if file_bytes < end {
+            // As of a segment that was cut while it is read.
+            let source = Arc::new(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ReadError::Io { segment: name, offset: file_bytes, source });
+        }
+        let region = file.region(end as usize).map_err(io)?;
+        let body = Body::new(&header, Source::Sealed(region), Vec::new());
+        let offsets = match self.footer_offsets(&*file, &body, end, file_bytes) {
+            Some(offsets) => offsets,
+            None => self.walk(&body, header.start(), end)?,
+        };
+        Ok(Body { offsets: offsets.into(), ..body })
+    }
+
+    fn frames(&self) -> u64 {
+        self.next_position - self.header.first_position.get()
+    }
+
+    /// The position table of the footer, if there is a footer and it holds. A reader can do without.
+    fn footer_offsets(&self, file: &dyn DiskFile, body: &Body, end: u64, file_bytes: u64) -> Option<Vec<u32>> {
+        let count = self.frames().div_ceil(POSITION_STRIDE) as usize;
+        if self.footer_bytes == 0 || self.footer_bytes > file_bytes - end {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(self.footer_bytes).ok()?];
+        file.read_exact_at(&mut bytes, end).ok()?;
+        let footer = footer::parse(&bytes, body.seed, end).ok()?;
+        if footer.next_position.get() != self.next_position || footer.offset_count.get() as usize != count {
+            return None;
+        }
+        let start = size_of::<FooterHeader>() + size_of::<HeadEntry>() * footer.head_count.get() as usize;
+        let table = bytes.get(start..start + 4 * count)?;
+        Some(table.chunks_exact(4).map(|entry| u32::from_le_bytes(*entry.first_chunk().expect("4 bytes"))).collect())
+    }
+
+    /// The same from the frames themselves.
+    fn walk(&self, body: &Body, start: u64, end: u64) -> Result<Vec<u32>, ReadError> {
+        let number = self.header.number.get();
+        let mut offsets = Vec::new();
+        let (mut at, mut count) = (start, 0_u64);
+        while at < end && count < self.frames() {
+            at = match Mark::of(body.read(number, at, MARK_BYTES)?) {
+                Mark::Frame(frame_bytes) => {
+                    if count.is_multiple_of(POSITION_STRIDE) {
+                        offsets.push(offset_entry(at));
+                    }
+                    count += 1;
+                    at + u64::from(frame_bytes)
+                }
+                Mark::Padding => align(at + TRAILER_BYTES as u64, body.block_bytes),
+                Mark::Trailer => at + TRAILER_BYTES as u64,
+                Mark::Footer | Mark::Nothing => {
+                    let fault = Fault::new(FaultKind::Corrupt, file_name(number), at, NO_FRAME);
+                    return Err(ReadError::Damaged(fault.at_position(self.header.first_position.get() + count)));
+                }
+            };
+        }
+        Ok(offsets)
+    }
+}
+
+/// Opens a segment file and reads its header. What is read of the segment is read of this file: the name may lead to a packed one a moment later.
+pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
+    let name = file_name(number);
+    let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
+    let mut bytes = FileBuffer::default();
+    // Most blocks are no larger than this, and a store can have many segments.
+    bytes.read(&*file, BLOCK_BYTES_DEFAULT.into()).map_err(|failure| failure.of(&name))?;
+    let header = match read_header(&bytes, number) {
+        Ok(header) => header,
+        Err(_) => {
+            bytes.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
+            read_header(&bytes, number)?
+        }
+    };
+    Ok((file, header))
+}
