@@ -35,6 +35,10 @@ fn lone_events(segments: u64) -> SimDisk {
     let log = open(&disk.environment(1)).unwrap();
     fill(&log, segments, 100);
     log.close().unwrap();
+    // So that whatever is read is read of the segments.
+    for name in disk.list().unwrap().iter().filter(|name| name.ends_with(".idx")) {
+        disk.environment(1).disk.remove(name).unwrap();
+    }
     disk
 }
 

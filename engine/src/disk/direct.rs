@@ -115,6 +115,10 @@ impl Disk for DirectDisk {
         self.portable.block_bytes()
     }
 
+    fn pause(&self) -> bool {
+        self.portable.pause()
+    }
+
     fn rewrites_in_place(&self) -> bool {
         self.portable.rewrites_in_place()
     }

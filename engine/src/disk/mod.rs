@@ -133,6 +133,11 @@ pub trait Disk: Send + Sync + Debug {
         true
     }
 
+    /// Waits a moment for a writer in another process, whose commits come in any order while they are under way. `false` where nobody else can write.
+    fn pause(&self) -> bool {
+        false
+    }
+
     /// The write path in words, for reports: `uring`, `direct`, `portable`, `simulated`.
     fn write_path(&self) -> &'static str;
 

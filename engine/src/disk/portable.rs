@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Advice, CWD, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, major, minor, renameat_with, statfs};
 use rustix::io::Errno;
@@ -38,6 +39,8 @@ impl PortableDisk {
 
 /// More than this is not ours.
 const BESIDE_BYTES_MAX: u64 = 4096;
+/// A moment: devices need less for a write, mostly.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl PortableDisk {
     /// `NAME.mark` beside a directory `NAME`; none for the root of a file system, whose neighbours belong to another one.
@@ -125,6 +128,11 @@ impl Disk for PortableDisk {
         // btrfs, ZFS and bcachefs write to a new place every time; in tmpfs there is nothing to gain.
         const ELSEWHERE: [i64; 4] = [0x9123_683E, 0x2FC1_2FC1, 0xCA45_1A4E, 0x0102_1994];
         statfs(&self.directory).is_ok_and(|system| !ELSEWHERE.contains(&system.f_type))
+    }
+
+    fn pause(&self) -> bool {
+        std::thread::sleep(PAUSE);
+        true
     }
 
     fn write_path(&self) -> &'static str {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapMut};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -23,6 +23,9 @@ use rustix::time::{ClockId, clock_gettime};
 const PROBE_BYTES: usize = 64 << 10;
 /// The smallest page there is; larger ones only make the kernel bring in more.
 const PAGE_BYTES: usize = 4096;
+/// Of a part that nobody has asked for, and of one in which somebody has asked for less than all.
+const UNTOUCHED: u64 = 0;
+const TOUCHED: u64 = 1;
 /// How long a probe counts.
 const PROBE_MS_MAX: u64 = 100;
 
@@ -45,6 +48,8 @@ pub struct Region {
 enum Source {
     Mapped(Mapped),
     Memory(Vec<u8>),
+    /// The first so many bytes.
+    Anonymous(MmapMut, usize),
     Probed(Vec<u8>, Arc<dyn Probe>),
 }
 
@@ -55,6 +60,12 @@ impl Region {
         Region { source: Source::Memory(bytes) }
     }
 
+    /// The first `bytes` of memory that is given over, without copying them.
+    pub(crate) fn anonymous(memory: MmapMut, bytes: usize) -> Region {
+        assert!(bytes <= memory.len(), "there is no more");
+        Region { source: Source::Anonymous(memory, bytes) }
+    }
+
     /// Bytes held in memory whose reading fails when `probe` says so.
     #[must_use]
     pub fn probed(bytes: Vec<u8>, probe: Arc<dyn Probe>) -> Region {
@@ -63,7 +74,7 @@ impl Region {
 
     /// A mapping of the file at `path`, from its first byte.
     pub(super) fn mapped(map: Mmap, path: PathBuf, file: &Metadata) -> Region {
-        let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(0)).collect();
+        let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(UNTOUCHED)).collect();
         Region { source: Source::Mapped(Mapped { map, path, identity: identity(file), probed }) }
     }
 
@@ -77,7 +88,23 @@ impl Region {
         match &self.source {
             Source::Mapped(mapped) => &mapped.map,
             Source::Memory(bytes) | Source::Probed(bytes, _) => bytes,
+            Source::Anonymous(memory, bytes) => &memory[..*bytes],
         }
+    }
+
+    /// Lets the system begin to bring in bytes that will be read apart from others, without waiting for them.
+    pub(crate) fn will_read(&self, offset: u64, count: u64) {
+        if let Source::Mapped(mapped) = &self.source {
+            mapped.will_read(clamped(offset, count, mapped.map.len()));
+        }
+    }
+
+    /// As [`Region::read`], of bytes whose neighbours nobody asks for: brings in their pages and no others.
+    pub(crate) fn read_apart(&self, offset: u64, count: u64) -> Result<&[u8], (u64, io::Error)> {
+        let Source::Mapped(mapped) = &self.source else { return self.read(offset, count) };
+        let range = clamped(offset, count, mapped.map.len());
+        let readable_end = mapped.probe_apart(range.clone())?;
+        Ok(&mapped.map[range.start..readable_end])
     }
 
     /// The bytes from `offset` on: `count` of them, or more if they can be read as well; fewer where the region ends, none behind it.
@@ -86,15 +113,20 @@ impl Region {
     /// The offset of the first byte that could not be read, and what the device says.
     pub fn read(&self, offset: u64, count: u64) -> Result<&[u8], (u64, io::Error)> {
         let all = self.all();
-        let start = usize::try_from(offset).unwrap_or(all.len()).min(all.len());
-        let end = start + usize::try_from(count).unwrap_or(all.len()).min(all.len() - start);
+        let Range { start, end } = clamped(offset, count, all.len());
         let readable_end = match &self.source {
             Source::Mapped(mapped) => mapped.probe(start..end)?,
-            Source::Memory(_) => all.len(),
+            Source::Memory(_) | Source::Anonymous(..) => all.len(),
             Source::Probed(_, probe) => probe.probe(start..end).map(|()| end).map_err(|error| (start as u64, error))?,
         };
         Ok(&all[start..readable_end])
     }
+}
+
+/// As much of a range as there is.
+fn clamped(offset: u64, count: u64, all: usize) -> Range<usize> {
+    let start = usize::try_from(offset).unwrap_or(all).min(all);
+    start..start + usize::try_from(count).unwrap_or(all).min(all - start)
 }
 
 #[derive(Debug)]
@@ -104,7 +136,7 @@ struct Mapped {
     path: PathBuf,
     /// The name may lead to another file later: packing renames over it. This one exists as long as it is mapped.
     identity: (u64, u64),
-    /// When each part was last probed, in milliseconds of a clock that never steps; 0 = never. Relaxed: it only saves calls.
+    /// When each part was last probed, in milliseconds of a clock that never steps, or [`UNTOUCHED`] or [`TOUCHED`]. Relaxed: it only saves calls.
     probed: Box<[AtomicU64]>,
 }
 
@@ -130,6 +162,31 @@ impl Mapped {
             }
         }
         Ok(end)
+    }
+
+    /// Whether nobody has asked for the part in which a range begins.
+    fn is_untouched(&self, range: &Range<usize>) -> bool {
+        self.probed.get(range.start / PROBE_BYTES).is_some_and(|probed| probed.load(Ordering::Relaxed) == UNTOUCHED)
+    }
+
+    /// Probes the pages of a range, where nobody has asked for anything near, and whole parts otherwise: then it pays. The end of what can be read.
+    fn probe_apart(&self, range: Range<usize>) -> Result<usize, (u64, io::Error)> {
+        if range.is_empty() || !self.is_untouched(&range) {
+            return self.probe(range);
+        }
+        let end = self.map.len().min(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
+        self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
+        self.probed[range.start / PROBE_BYTES].store(TOUCHED, Ordering::Relaxed);
+        Ok(end)
+    }
+
+    /// madvise(pages, MADV_WILLNEED), where nobody has asked for anything near.
+    fn will_read(&self, range: Range<usize>) {
+        if !range.is_empty() && self.is_untouched(&range) {
+            let start = range.start / PAGE_BYTES * PAGE_BYTES;
+            // A hint: what cannot be brought in is met by whoever reads it.
+            let _ = self.map.advise_range(Advice::WillNeed, start, range.end - start);
+        }
     }
 
     /// madvise(range, MADV_POPULATE_READ); where that is refused, pread(range) says why. Starts at a page.

@@ -4,27 +4,32 @@ use std::collections::HashMap;
 use std::io;
 
 use chainring_format::commit::TRAILER_BYTES;
-use chainring_format::footer::BucketHead;
+use chainring_format::footer::{BucketHead, POSITION_STRIDE};
 use chainring_format::metadata::{Mention, mentions};
 
 use super::key::{Keys, Term};
 use super::page::Broken;
-use super::run::{Run, Summary};
+use super::run::{Posting, Run, Summary};
 use super::write::{Plan, RunWriter, Target};
 use crate::disk::DiskFile;
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
-use crate::segment::{Cursor, Segment, read_header};
+use crate::segment::{Cursor, Placed, Segment, offset_entry, read_header};
 use crate::sync::Arc;
 
 /// What a segment holds, to be found again.
 #[derive(Debug)]
 pub(super) struct Found {
     pub summary: Summary,
-    /// Keys and positions relative to the segment's first, sorted.
-    postings: Vec<(u64, u32)>,
+    /// Keys, positions relative to the segment's first, and offsets in units of 8 bytes where they are kept, sorted.
+    postings: Vec<(u64, u32, u32)>,
     /// Records of every bucket in this segment.
     heads: Vec<BucketHead>,
+    /// The position table.
+    offsets: Vec<u32>,
 }
+
+/// So many bytes of a segment give a posting, about.
+const POSTING_PER_BYTES: usize = 80;
 
 /// Reads a sealed segment, every checksum of it.
 pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError> {
@@ -45,9 +50,13 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         streams: 0,
         is_closed: false,
         commit_digest: header.prev_commit_digest,
+        salt: header.salt,
     };
-    let mut postings = Postings { keys, relative: 0, all: Vec::new(), names: HashMap::new() };
+    // Some six for an event of usual size: growing it would touch new memory again and again.
+    let all = Vec::with_capacity(bytes.len() / POSTING_PER_BYTES);
+    let mut postings = Postings { keys, relative: 0, all, names: HashMap::new() };
     let mut heads: HashMap<u16, BucketHead> = HashMap::new();
+    let mut offsets = Vec::new();
     let mut cursor = Cursor::new(bytes, &header);
     while cursor.offset() < segment.commits_end() {
         let commit = cursor.next_commit().map_err(|bad| {
@@ -56,8 +65,11 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         for placed in &commit.frames {
             let (position, frame) = (summary.next_position, &placed.frame);
             let relative = u32::try_from(position - first_position).expect("a segment has fewer than 2^32 records");
+            if u64::from(relative).is_multiple_of(POSITION_STRIDE) {
+                offsets.push(offset_entry(placed.offset));
+            }
             if frame.is_event() {
-                postings.take_in(relative, frame);
+                postings.take_in(relative, placed);
                 summary.streams += u64::from(frame.header.version.get() == 1);
             }
             let bucket = frame.bucket();
@@ -78,22 +90,24 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
     postings.sort_unstable();
     let mut heads: Vec<BucketHead> = heads.into_values().collect();
     heads.sort_unstable_by_key(|head| head.bucket);
-    Ok(Found { summary, postings, heads })
+    Ok(Found { summary, postings, heads, offsets })
 }
 
 struct Postings<'a> {
     keys: &'a Keys,
     relative: u32,
-    all: Vec<(u64, u32)>,
+    all: Vec<(u64, u32, u32)>,
     /// Keys of names, which are few and come again and again.
     names: HashMap<(u8, &'a str), u64>,
 }
 
 impl<'a> Postings<'a> {
-    fn take_in(&mut self, relative: u32, frame: &chainring_format::frame::FrameView<'a>) {
+    fn take_in(&mut self, relative: u32, placed: &Placed<'a>) {
+        let frame = &placed.frame;
         self.relative = relative;
         self.put(&Term::Id(frame.event_id()));
-        self.put(&Term::Stream(frame.stream_id()));
+        // Streams are read from end to end, so their frames should be found without a step in between.
+        self.all.push((self.keys.of(&Term::Stream(frame.stream_id())), relative, offset_entry(placed.offset)));
         if frame.header.version.get() == 1 {
             self.put(&Term::Birth);
         }
@@ -109,12 +123,12 @@ impl<'a> Postings<'a> {
     }
 
     fn put(&mut self, term: &Term<'_>) {
-        self.all.push((self.keys.of(term), self.relative));
+        self.all.push((self.keys.of(term), self.relative, 0));
     }
 
     fn put_name(&mut self, kind: u8, name: &'a str, mention: Mention<'a>) {
         let key = *self.names.entry((kind, name)).or_insert_with(|| self.keys.of(&Term::Mention(mention)));
-        self.all.push((key, self.relative));
+        self.all.push((key, self.relative, 0));
     }
 }
 
@@ -141,8 +155,10 @@ pub(super) fn write_found(target: Target, log_id: [u8; 32], keys: &Keys, found: 
         keys_max: found.postings.chunk_by(|a, b| a.0 == b.0).count() as u64,
     };
     let mut writer = RunWriter::new(target, plan);
-    found.postings.iter().try_for_each(|(key, relative)| writer.put(*key, summary.first_position + u64::from(*relative)))?;
-    writer.finish(&[*summary], heads)
+    for (key, relative, eighths) in &found.postings {
+        writer.put(*key, Posting { position: summary.first_position + u64::from(*relative), offset: 8 * u64::from(*eighths) })?;
+    }
+    writer.finish(&[*summary], &found.offsets, heads)
 }
 
 /// Why runs were not merged.
@@ -185,14 +201,18 @@ pub(super) fn merge(file: Arc<dyn DiskFile>, runs: &[Arc<Run>], stop: impl Fn() 
         let (next, everything) = &mut all[index];
         everything.take(&mut positions).map_err(broken(index))?;
         *next = everything.key().map_err(broken(index))?;
-        positions.iter().try_for_each(|position| writer.put(key, *position))?;
+        positions.iter().try_for_each(|posting| writer.put(key, *posting))?;
         entries += 1;
         if entries.is_multiple_of(4096) && stop() {
             return Err(MergeError::Stopped);
         }
     }
     let summaries: Vec<Summary> = runs.iter().flat_map(|run| run.summaries.iter().copied()).collect();
+    let mut tables = Vec::new();
+    for (index, run) in runs.iter().enumerate() {
+        tables.extend(run.tables().map_err(broken(index))?);
+    }
     let heads = last.heads().map_err(broken(runs.len() - 1))?;
-    writer.finish(&summaries, &heads)?;
+    writer.finish(&summaries, &tables, &heads)?;
     Ok(())
 }

@@ -7,10 +7,13 @@
 //! | leaves | entries in the order of (key, first position): keys, first positions, ends of lists, lists |
 //! | inner pages | the first entry of each page of the level below, up to a single page |
 //! | summaries | one for every segment |
+//! | tables | position tables of all segments, one behind the other: offsets of every eighth frame, in units of 8 bytes |
 //! | heads | last record of every bucket at the end of the last segment |
 //!
 //! A list holds the distances of an entry's further positions, each less one, as LEB128. An entry takes as many as fit into `LIST_BYTES_MAX`; the next
-//! entry with the same key goes on. So a list of any length can be entered anywhere, and nothing is ever longer than a page.
+//! entry with the same key goes on. So a list of any length can be entered anywhere, and nothing is ever longer than a page. Where the end of a list
+//! has its upper bit set, positions come with the offsets of their frames: the first one begins the list, and each distance is followed by one. An
+//! offset is that of the frame in its file, in units of 8 bytes, and holds while the segment has the salt that its summary names.
 
 use chainring_format::footer::HeadEntry;
 use zerocopy::little_endian::{U32, U64};
@@ -33,6 +36,9 @@ pub(super) const LEAF_HEAD_BYTES: usize = 4;
 /// Key, first position, end of the list.
 pub(super) const LEAF_ENTRY_BYTES: usize = 8 + 4 + 2;
 pub(super) const LIST_BYTES_MAX: usize = 512;
+
+/// In the end of a list: positions come with offsets.
+pub(super) const WITH_OFFSETS: u16 = 1 << 15;
 
 /// Pages that an inner page leads to: a key and a first position each.
 pub(super) const FANOUT: usize = (PAYLOAD_BYTES - LEAF_HEAD_BYTES) / 12;
@@ -69,6 +75,7 @@ pub(super) struct RunHead {
     /// From the pages above the leaves to the root. None if there is one leaf or none.
     pub inner: [Part; LEVELS_MAX],
     pub summaries: Part,
+    pub tables: Part,
     pub heads: Part,
 }
 
@@ -91,9 +98,12 @@ pub(super) struct StoredSummary {
     pub is_closed: U32,
     pub reserved: U32,
     pub commit_digest: [u8; 32],
+    /// Of the segment's file, when the run was made.
+    pub salt: [u8; 16],
 }
 
 pub(super) const SUMMARIES_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<StoredSummary>();
+pub(super) const OFFSETS_PER_PAGE: usize = PAYLOAD_BYTES / 4;
 pub(super) const HEADS_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<HeadEntry>();
 
 /// The block of a filter with so many of them that a key belongs to. In the order of keys, so that a filter can be written as keys come.

@@ -14,7 +14,7 @@ use chainring_format::segment::SegmentHeader;
 
 use crate::disk::{Disk, DiskFile, Region};
 use crate::error::{IndexError, ReadError};
-use crate::segment::{Catalog, Segment};
+use crate::segment::{Catalog, PositionTables, Segment};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering, RwLock, read, write};
 
@@ -30,6 +30,7 @@ mod write;
 use build::{MergeError, advance, examine, merge, write_found};
 pub(crate) use key::{Keys, Mixer, Term};
 pub(crate) use page::Broken;
+use run::Posting;
 pub(crate) use run::{Run, Summary};
 use write::Target;
 
@@ -103,6 +104,9 @@ impl From<ReadError> for Trouble {
         Trouble::Read(error)
     }
 }
+
+/// A position, and where its frame is if its segment has this salt.
+pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
 /// What was done for the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +256,7 @@ impl Index {
                     continue;
                 }
                 for position in run.backward(key, below).map_err(broken)? {
-                    let position = position.map_err(broken)?;
+                    let position = position.map_err(broken)?.position;
                     if is_it(position)? {
                         return Ok(Some(position));
                     }
@@ -279,13 +283,37 @@ impl Index {
                     continue;
                 }
                 for position in run.forward(key, 0).map_err(broken)? {
-                    let position = position.map_err(broken)?;
+                    let position = position.map_err(broken)?.position;
                     if is_it(position)? {
                         return Ok(Some(position));
                     }
                 }
             }
             Ok(None)
+        })
+    }
+
+    /// The last `count` positions below a bound that may be under a key, falling; with an offset, and the salt of the file that it is of, where that is kept.
+    ///
+    /// # Errors
+    /// As for [`Index::ask`].
+    pub(crate) fn last_below(&self, catalog: &Catalog, key: u64, below: u64, count: usize) -> Result<Vec<Found>, ReadError> {
+        self.ask(catalog, |runs| {
+            let mut positions = Vec::new();
+            for run in runs.iter().rev().filter(|run| run.first_position() < below) {
+                let broken = |Broken| Trouble::Run(Arc::clone(run));
+                if positions.len() >= count {
+                    break;
+                }
+                if run.may_hold(key).map_err(broken)? {
+                    let left = count - positions.len();
+                    for posting in run.backward(key, below).map_err(broken)?.take(left) {
+                        let Posting { position, offset } = posting.map_err(broken)?;
+                        positions.push((position, (offset > 0).then(|| (offset, run.salt_of(position)))));
+                    }
+                }
+            }
+            Ok(positions)
         })
     }
 
@@ -306,7 +334,7 @@ impl Index {
                 for (place, key) in keys.iter().enumerate() {
                     if run.may_hold(*key).map_err(broken)? {
                         for position in run.forward(*key, 0).map_err(broken)? {
-                            found(place, position.map_err(broken)?)?;
+                            found(place, position.map_err(broken)?.position)?;
                         }
                     }
                 }
@@ -475,6 +503,15 @@ impl Index {
         next.all.splice(place..end, made);
         *write(&self.runs) = Arc::new(next);
         Ok(())
+    }
+}
+
+impl PositionTables for Index {
+    fn offsets(&self, first_position: u64, salt: &[u8; 16]) -> Option<Vec<u32>> {
+        let runs = self.runs();
+        let run = runs.iter().find(|run| (run.first_position()..run.next_position()).contains(&first_position))?;
+        // A broken run is made anew by those who ask it for positions.
+        run.table(first_position, salt).ok().flatten()
     }
 }
 

@@ -5,12 +5,13 @@ use std::ops::RangeInclusive;
 
 use chainring_format::Link;
 use chainring_format::checksum::Seed;
-use chainring_format::footer::{BucketHead, HeadEntry};
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use chainring_format::footer::{BucketHead, HeadEntry, POSITION_STRIDE};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::layout::{
-    FANOUT, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_HEAD_BYTES, LEVELS_MAX, MAGIC, Part, RunHead,
-    SUMMARIES_PER_PAGE, StoredSummary, VERSION, filter_bits, filter_block, take_number,
+    FANOUT, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_HEAD_BYTES, LEVELS_MAX, MAGIC, OFFSETS_PER_PAGE, Part,
+    RunHead, SUMMARIES_PER_PAGE, StoredSummary, VERSION, WITH_OFFSETS, filter_bits, filter_block, take_number,
 };
 use super::page::{Broken, PAGE_BYTES, Pages, check};
 use crate::disk::{Access, Disk, Region};
@@ -32,6 +33,16 @@ pub(crate) struct Summary {
     /// Its last commit says that the log was closed.
     pub is_closed: bool,
     pub commit_digest: [u8; 32],
+    /// Of the segment's file, when the run was made: offsets are of this file.
+    pub salt: [u8; 16],
+}
+
+/// Where something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Posting {
+    pub position: u64,
+    /// Offset of the frame in the file that its segment was when the run was made; 0 if that is not kept.
+    pub offset: u64,
 }
 
 impl Summary {
@@ -48,6 +59,7 @@ impl Summary {
             is_closed: u32::from(self.is_closed).into(),
             reserved: 0.into(),
             commit_digest: self.commit_digest,
+            salt: self.salt,
         }
     }
 
@@ -63,6 +75,7 @@ impl Summary {
             streams: stored.streams.get(),
             is_closed: stored.is_closed.get() == 1,
             commit_digest: stored.commit_digest,
+            salt: stored.salt,
         }
     }
 }
@@ -95,7 +108,7 @@ impl Run {
         let is_known = head.magic == MAGIC && head.version.get() == VERSION && head.levels.get() as usize <= LEVELS_MAX;
         let pages = Pages::new(region, Seed::new(&head.salt));
         let fits = |part: &Part| part.start.get().checked_add(part.pages.get()).is_some_and(|end| end <= pages.count());
-        let parts = [&head.filter, &head.leaves, &head.summaries, &head.heads].into_iter().chain(&head.inner);
+        let parts = [&head.filter, &head.leaves, &head.summaries, &head.tables, &head.heads].into_iter().chain(&head.inner);
         let order = head.first_segment <= head.last_segment && head.first_position <= head.next_position;
         if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
             return Err(Broken);
@@ -103,24 +116,64 @@ impl Run {
         let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new() };
         run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
         let covers = run.segments().zip(run.summaries.iter().map(|summary| summary.number)).all(|(expected, number)| expected == number);
-        if !covers || run.segments().count() != run.summaries.len() {
+        let rises = run.summaries.iter().all(|summary| summary.first_position <= summary.next_position);
+        if !covers || !rises || run.segments().count() != run.summaries.len() {
             return Err(Broken);
         }
         Ok(run)
     }
 
-    fn all<T: FromBytes + KnownLayout + Immutable + Copy>(&self, part: Part, per_page: usize) -> Result<Vec<T>, Broken> {
-        let mut all = Vec::new();
-        for page in 0..part.pages.get() {
-            let left = (part.count.get() as usize).saturating_sub(all.len()).min(per_page);
-            let mut payload = self.pages.page(part.start.get() + page)?;
-            for _ in 0..left {
-                let (one, rest) = T::read_from_prefix(payload).map_err(|_| Broken)?;
-                all.push(one);
-                payload = rest;
-            }
+    fn all<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(&self, part: Part, per_page: usize) -> Result<Vec<T>, Broken> {
+        self.some(part, per_page, 0, part.count.get())
+    }
+
+    /// Some of the things in a part: `count` of them from the so manieth on.
+    fn some<T: FromBytes + KnownLayout + Immutable + Unaligned + Copy>(
+        &self,
+        part: Part,
+        per_page: usize,
+        from: u64,
+        count: u64,
+    ) -> Result<Vec<T>, Broken> {
+        if from.checked_add(count).is_none_or(|end| end > part.count.get()) {
+            return Err(Broken);
         }
-        if all.len() as u64 == part.count.get() { Ok(all) } else { Err(Broken) }
+        let (mut some, per_page) = (Vec::new(), per_page as u64);
+        let mut at = from;
+        while at < from + count {
+            if at / per_page >= part.pages.get() {
+                return Err(Broken);
+            }
+            let payload = self.pages.page(part.start.get() + at / per_page)?;
+            let in_page = (from + count - at).min(per_page - at % per_page);
+            let bytes = payload.get(at as usize % per_page as usize * size_of::<T>()..).ok_or(Broken)?;
+            let (things, _) = <[T]>::ref_from_prefix_with_elems(bytes, in_page as usize).map_err(|_| Broken)?;
+            some.extend_from_slice(things);
+            at += in_page;
+        }
+        Ok(some)
+    }
+
+    /// The position table of a segment, if its file has this salt.
+    pub(super) fn table(&self, first_position: u64, salt: &[u8; 16]) -> Result<Option<Vec<u32>>, Broken> {
+        let mut start = 0;
+        for summary in &self.summaries {
+            let count = (summary.next_position - summary.first_position).div_ceil(POSITION_STRIDE);
+            if summary.first_position == first_position && count > 0 {
+                if summary.salt != *salt {
+                    return Ok(None);
+                }
+                let table = self.some::<U32>(self.head.tables, OFFSETS_PER_PAGE, start, count)?;
+                return Ok(Some(table.iter().map(|offset| offset.get()).collect()));
+            }
+            start += count;
+        }
+        Ok(None)
+    }
+
+    /// All position tables, one behind the other.
+    pub(super) fn tables(&self) -> Result<Vec<u32>, Broken> {
+        Ok(self.all::<U32>(self.head.tables, OFFSETS_PER_PAGE)?.iter().map(|offset| offset.get()).collect())
     }
 
     pub(super) fn log_id(&self) -> [u8; 32] {
@@ -210,16 +263,26 @@ impl Run {
     }
 
     /// The positions of an entry, appended to `out` in order.
-    fn positions(&self, place: Place, out: &mut Vec<u64>) -> Result<(), Broken> {
+    fn positions(&self, place: Place, out: &mut Vec<Posting>) -> Result<(), Broken> {
         let leaf = self.leaf(place.page)?;
         let mut position = self.first_position() + u64::from(leaf.sorted.first(place.slot));
-        let mut list = leaf.list(place.slot)?;
-        out.push(position);
+        let (mut list, with_offsets) = leaf.list(place.slot)?;
+        let offset = |list: &mut &[u8]| match with_offsets {
+            true => take_number(list).and_then(|eighths| eighths.checked_mul(8)).ok_or(Broken),
+            false => Ok(0),
+        };
+        out.push(Posting { position, offset: offset(&mut list)? });
         while !list.is_empty() {
             position = take_number(&mut list).and_then(|more| position.checked_add(more)?.checked_add(1)).ok_or(Broken)?;
-            out.push(position);
+            out.push(Posting { position, offset: offset(&mut list)? });
         }
         Ok(())
+    }
+
+    /// The salt of the file that offsets in this segment are of.
+    pub(crate) fn salt_of(&self, position: u64) -> [u8; 16] {
+        let after = self.summaries.partition_point(|summary| summary.first_position <= position);
+        self.summaries[after.saturating_sub(1)].salt
     }
 
     /// Positions under a key and below a bound, falling.
@@ -309,13 +372,16 @@ impl<'a> Leaf<'a> {
         Ok(Leaf { sorted, ends, lists })
     }
 
-    fn end(&self, slot: usize) -> usize {
-        u16::from_le_bytes(*self.ends[2 * slot..].first_chunk().expect("2 bytes an end")).into()
+    fn end(&self, slot: usize) -> u16 {
+        u16::from_le_bytes(*self.ends[2 * slot..].first_chunk().expect("2 bytes an end"))
     }
 
-    fn list(&self, slot: usize) -> Result<&'a [u8], Broken> {
-        let start = slot.checked_sub(1).map_or(0, |before| self.end(before));
-        self.lists.get(start..self.end(slot)).ok_or(Broken)
+    /// The list of an entry, and whether offsets are in it.
+    fn list(&self, slot: usize) -> Result<(&'a [u8], bool), Broken> {
+        let start = slot.checked_sub(1).map_or(0, |before| self.end(before) & !WITH_OFFSETS);
+        let end = self.end(slot);
+        let list = self.lists.get(start.into()..(end & !WITH_OFFSETS).into()).ok_or(Broken)?;
+        Ok((list, end & WITH_OFFSETS != 0))
     }
 }
 
@@ -327,7 +393,7 @@ pub(crate) struct Backward<'a> {
     below: u64,
     at: Option<Place>,
     /// Positions still to be given, the next one last.
-    ready: Vec<u64>,
+    ready: Vec<Posting>,
 }
 
 impl Backward<'_> {
@@ -336,7 +402,7 @@ impl Backward<'_> {
             self.at = None;
             if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
                 self.run.positions(place, &mut self.ready)?;
-                let in_bounds = self.ready.partition_point(|position| *position < self.below);
+                let in_bounds = self.ready.partition_point(|posting| posting.position < self.below);
                 self.ready.truncate(in_bounds);
                 self.at = self.run.before(place)?;
             }
@@ -346,7 +412,7 @@ impl Backward<'_> {
 }
 
 impl Iterator for Backward<'_> {
-    type Item = Result<u64, Broken>;
+    type Item = Result<Posting, Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.fill() {
@@ -364,7 +430,7 @@ pub(crate) struct Forward<'a> {
     from: u64,
     at: Option<Place>,
     /// Positions still to be given, the next one last.
-    ready: Vec<u64>,
+    ready: Vec<Posting>,
 }
 
 impl Forward<'_> {
@@ -373,7 +439,7 @@ impl Forward<'_> {
             self.at = None;
             if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
                 self.run.positions(place, &mut self.ready)?;
-                let out_of_bounds = self.ready.partition_point(|position| *position < self.from);
+                let out_of_bounds = self.ready.partition_point(|posting| posting.position < self.from);
                 self.ready.drain(..out_of_bounds);
                 self.ready.reverse();
                 self.at = self.run.next(Some(place))?;
@@ -384,7 +450,7 @@ impl Forward<'_> {
 }
 
 impl Iterator for Forward<'_> {
-    type Item = Result<u64, Broken>;
+    type Item = Result<Posting, Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.fill() {
@@ -408,7 +474,7 @@ impl Everything<'_> {
     }
 
     /// The positions of the next entry, in place of what `out` holds; steps over it.
-    pub(super) fn take(&mut self, out: &mut Vec<u64>) -> Result<(), Broken> {
+    pub(super) fn take(&mut self, out: &mut Vec<Posting>) -> Result<(), Broken> {
         out.clear();
         let Some(place) = self.at else { return Ok(()) };
         self.run.positions(place, out)?;

@@ -6,7 +6,7 @@ use chainring_format::footer::BucketHead;
 use super::build::merge;
 use super::layout::{put_number, take_number};
 use super::page::PAGE_BYTES;
-use super::run::{Run, Summary};
+use super::run::{Posting, Run, Summary};
 use super::write::{Plan, RunWriter, Target};
 use crate::disk::{Disk, PortableDisk, Region};
 use crate::sync::Arc;
@@ -31,6 +31,7 @@ fn summary(number: u64, first_position: u64, next_position: u64) -> Summary {
         streams: number,
         is_closed: number.is_multiple_of(2),
         commit_digest: [number as u8; 32],
+        salt: [number as u8; 16],
     }
 }
 
@@ -50,14 +51,23 @@ fn heads(count: u16) -> Vec<BucketHead> {
     (0..count).map(|bucket| BucketHead { bucket, count: 1, position: u64::from(bucket), link: Link([bucket as u8; 32]) }).collect()
 }
 
+fn table(number: u64) -> Vec<u32> {
+    (0..100_000 / 8).map(|entry| entry * 7 + number as u32).collect()
+}
+
 fn bytes_of(number: u64, first_position: u64, lists: &Lists) -> Vec<u8> {
     let mut writer = RunWriter::new(Target::Memory(Vec::new()), plan(number, first_position, lists));
     for (key, positions) in lists {
-        positions.iter().for_each(|position| writer.put(*key, *position).unwrap());
+        positions.iter().for_each(|position| writer.put(*key, posting(*key, *position)).unwrap());
     }
-    let written = writer.finish(&[summary(number, first_position, first_position + 100_000)], &heads(4097)).unwrap();
+    let written = writer.finish(&[summary(number, first_position, first_position + 100_000)], &table(number), &heads(4097)).unwrap();
     let Target::Memory(bytes) = written else { unreachable!() };
     bytes
+}
+
+/// Every third key comes with offsets.
+fn posting(key: u64, position: u64) -> Posting {
+    Posting { position, offset: if key.is_multiple_of(3) { 8 * (position % 1000 + 1) } else { 0 } }
 }
 
 fn run_of(bytes: Vec<u8>) -> Run {
@@ -80,20 +90,22 @@ fn lists(seed: u64, first_position: u64) -> Lists {
 }
 
 fn compare(run: &Run, lists: &Lists, first_position: u64) {
-    let all = |positions: Result<_, _>| -> Vec<u64> {
-        let positions: super::run::Forward<'_> = positions.unwrap();
-        positions.map(Result::unwrap).collect()
-    };
     for (number, (key, positions)) in lists.iter().enumerate() {
+        let plain = |found: Posting| {
+            assert_eq!(found, posting(*key, found.position));
+            found.position
+        };
+        let all =
+            |found: Result<super::run::Forward<'_>, _>| -> Vec<u64> { found.unwrap().map(|posting| plain(posting.unwrap())).collect() };
         assert!(run.may_hold(*key).unwrap());
         let last = positions[positions.len() - 1];
-        assert_eq!(run.backward(*key, u64::MAX).unwrap().next().unwrap().unwrap(), last);
+        assert_eq!(run.backward(*key, u64::MAX).unwrap().next().unwrap().unwrap().position, last);
         if number % 100 == 0 || positions.len() > 1000 {
             assert_eq!(all(run.forward(*key, 0)), *positions);
             for middle in [0, first_position, positions[positions.len() / 2], positions[0], last, last + 1, first_position + 777] {
                 let split = positions.partition_point(|position| *position < middle);
                 assert_eq!(all(run.forward(*key, middle)), positions[split..]);
-                let backward: Vec<u64> = run.backward(*key, middle).unwrap().map(Result::unwrap).collect();
+                let backward: Vec<u64> = run.backward(*key, middle).unwrap().map(|posting| plain(posting.unwrap())).collect();
                 assert!(backward.iter().eq(positions[..split].iter().rev()));
             }
         }
@@ -108,6 +120,8 @@ fn a_run_gives_back_what_was_put_in() {
         compare(&run, &lists, first_position);
         assert_eq!(run.summaries, [summary(1, first_position, first_position + 100_000)]);
         assert_eq!(run.heads().unwrap(), heads(4097));
+        assert_eq!(run.table(first_position, &[1; 16]), Ok(Some(table(1))));
+        assert_eq!((run.table(first_position, &[2; 16]), run.table(first_position + 1, &[1; 16])), (Ok(None), Ok(None)));
         let mut state = 99;
         let (mut wrong, mut asked) = (0, 0);
         while asked < 10_000 {
@@ -146,6 +160,7 @@ fn merged_runs_hold_what_they_held_one_by_one() {
     compare(&merged, &all, 0);
     assert_eq!((merged.segments(), merged.first_position(), merged.next_position()), (1..=5, 0, 500_000));
     assert_eq!(merged.summaries.len(), 5);
+    assert!((0..5).all(|number| merged.table(number * 100_000, &[number as u8 + 1; 16]) == Ok(Some(table(number + 1)))));
     assert_eq!(merged.heads().unwrap(), heads(4097));
     assert!(merge(disk.create("run").unwrap(), &runs, || true).is_err(), "it ends when it is told to");
 }
@@ -155,7 +170,7 @@ fn a_page_that_was_changed_is_never_believed() {
     let lists = lists(1, 0);
     let bytes = bytes_of(1, 0, &lists);
     let sound = run_of(bytes.clone());
-    let ask = |run: &Run, key: u64| -> Result<Vec<u64>, super::Broken> {
+    let ask = |run: &Run, key: u64| -> Result<Vec<Posting>, super::Broken> {
         if run.may_hold(key)? { run.forward(key, 0)?.collect() } else { Ok(Vec::new()) }
     };
     let mut state = 5;

@@ -5,14 +5,16 @@ use std::io;
 use chainring_format::align;
 use chainring_format::checksum::Seed;
 use chainring_format::footer::{BucketHead, HeadEntry};
+use zerocopy::little_endian::U32;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::layout::{
     FANOUT, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_ENTRY_BYTES, LEAF_HEAD_BYTES, LEVELS_MAX,
-    LIST_BYTES_MAX, MAGIC, Part, RunHead, SUMMARIES_PER_PAGE, StoredSummary, VERSION, filter_bits, filter_block, put_number,
+    LIST_BYTES_MAX, MAGIC, OFFSETS_PER_PAGE, Part, RunHead, SUMMARIES_PER_PAGE, StoredSummary, VERSION, WITH_OFFSETS, filter_bits,
+    filter_block, put_number,
 };
 use super::page::{PAGE_BYTES, PAYLOAD_BYTES, seal};
-use super::run::Summary;
+use super::run::{Posting, Summary};
 use crate::disk::DiskFile;
 use crate::sync::Arc;
 
@@ -160,6 +162,7 @@ impl Leaf {
 #[derive(Default)]
 struct Entry {
     is_open: bool,
+    with_offsets: bool,
     key: u64,
     first: u64,
     last: u64,
@@ -205,16 +208,21 @@ impl RunWriter {
         }
     }
 
-    /// Takes in a position under a key: keys never fall, and positions rise under each of them. A position that was there a moment ago is taken once.
-    pub(super) fn put(&mut self, key: u64, position: u64) -> io::Result<()> {
+    /// Takes in a position under a key: keys never fall, and positions rise under each of them. A position that was there a moment ago is taken once. Offsets
+    /// are kept for all positions of a key or for none, mostly.
+    pub(super) fn put(&mut self, key: u64, Posting { position, offset }: Posting) -> io::Result<()> {
         let entry = &mut self.entry;
+        let with_offsets = offset > 0;
         if entry.is_open && entry.key == key {
             if position == entry.last {
                 return Ok(());
             }
             debug_assert!(position > entry.last, "positions rise");
-            if entry.list.len() + 10 <= LIST_BYTES_MAX {
+            if entry.list.len() + 20 <= LIST_BYTES_MAX && entry.with_offsets == with_offsets {
                 put_number(&mut entry.list, position - entry.last - 1);
+                if with_offsets {
+                    put_number(&mut entry.list, offset / 8);
+                }
                 entry.last = position;
                 return Ok(());
             }
@@ -223,8 +231,12 @@ impl RunWriter {
             self.filter.put(&mut self.target, key)?;
         }
         self.close_entry()?;
-        self.entry.is_open = true;
-        (self.entry.key, self.entry.first, self.entry.last) = (key, position, position);
+        let entry = &mut self.entry;
+        (entry.is_open, entry.with_offsets) = (true, with_offsets);
+        (entry.key, entry.first, entry.last) = (key, position, position);
+        if with_offsets {
+            put_number(&mut entry.list, offset / 8);
+        }
         Ok(())
     }
 
@@ -243,7 +255,7 @@ impl RunWriter {
         leaf.keys.push(self.entry.key);
         leaf.firsts.push(first);
         leaf.lists.append(&mut self.entry.list);
-        leaf.ends.push(leaf.lists.len() as u16);
+        leaf.ends.push(leaf.lists.len() as u16 | if self.entry.with_offsets { WITH_OFFSETS } else { 0 });
         self.entries += 1;
         Ok(())
     }
@@ -255,7 +267,7 @@ impl RunWriter {
     }
 
     /// Writes what belongs behind the leaves, and the head. Nothing is synced.
-    pub(super) fn finish(mut self, summaries: &[Summary], heads: &[BucketHead]) -> io::Result<Target> {
+    pub(super) fn finish(mut self, summaries: &[Summary], tables: &[u32], heads: &[BucketHead]) -> io::Result<Target> {
         self.close_entry()?;
         if !self.leaf.keys.is_empty() {
             self.close_leaf()?;
@@ -294,6 +306,8 @@ impl RunWriter {
         head.levels = (level as u32).into();
         let summaries: Vec<StoredSummary> = summaries.iter().map(Summary::stored).collect();
         head.summaries = self.put_all(&summaries, SUMMARIES_PER_PAGE)?;
+        let tables: Vec<U32> = tables.iter().map(|offset| U32::new(*offset)).collect();
+        head.tables = self.put_all(&tables, OFFSETS_PER_PAGE)?;
         let entry = |head: &BucketHead| HeadEntry {
             bucket: head.bucket.into(),
             reserved: [0; 6],

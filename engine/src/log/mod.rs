@@ -267,7 +267,7 @@ impl Log {
         })?;
         let mut seed = [0; 32];
         environment.entropy.fill(&mut seed).map_err(OpenError::io("drawing randomness"))?;
-        remove_leftovers(&environment)?;
+        let spares = remove_leftovers(&environment)?;
         let block_bytes = disk.block_bytes();
         let mut core_options = CoreOptions {
             segment_bytes: options.segment_bytes_on(block_bytes, None),
@@ -304,6 +304,7 @@ impl Log {
         let has_keeper = options.keeper.unwrap_or_else(|| environment.clock.passes());
         let sequencer = sequencer::begin(recovered, created, environment.clone(), core_options, seed, lock)?;
         report.epoch = sequencer.opened_epoch();
+        sequencer.remove_later(spares);
         let store = Store {
             shared: Arc::clone(sequencer.shared()),
             directory: directory.to_owned(),
@@ -421,9 +422,11 @@ fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
 }
 
 /// Removes what a writer that died has left: a segment under construction, or that it was packing, before or after. None of it is part of the store.
-fn remove_leftovers(environment: &Environment) -> Result<(), OpenError> {
+/// Returns the names of segments that it had made ready and not begun, which are in nobody's way and take their time.
+fn remove_leftovers(environment: &Environment) -> Result<Vec<String>, OpenError> {
     let disk = &*environment.disk;
     let names = disk.list().map_err(OpenError::io("listing the store"))?;
+    let (spares, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| sequencer::is_spare(name));
     let leftovers: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg.tmp")).collect();
     if !leftovers.is_empty() {
         // One of them may be what the device still knows under a segment's name.
@@ -432,5 +435,5 @@ fn remove_leftovers(environment: &Environment) -> Result<(), OpenError> {
     for name in leftovers {
         disk.remove(name).map_err(OpenError::io(format!("removing {name}")))?;
     }
-    Ok(())
+    Ok(spares)
 }

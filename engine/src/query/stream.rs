@@ -5,10 +5,11 @@
 use chainring_format::frame::{BACK_FAR, FrameView};
 use chainring_format::{StreamId, Version};
 
-use super::View;
 use super::event::EventRef;
+use super::{Filter, View};
 use crate::error::ReadError;
-use crate::segment::Catalog;
+use crate::index::{Found, Term};
+use crate::segment::{Catalog, Place};
 use crate::sync::read;
 
 /// A stream in a view.
@@ -54,6 +55,18 @@ impl<'a> StreamView<'a> {
     /// # Errors
     /// Damage, or an error of the device.
     pub fn forward(&self, from: Version) -> Result<StreamEvents<'a>, ReadError> {
+        let indexed = if matches!(self.view.filter, Filter::None) { self.indexed_positions(from)? } else { None };
+        let positions = match indexed {
+            Some(positions) => positions,
+            None => self.walked_positions(from)?.into_iter().map(|position| (position, None)).collect(),
+        };
+        let mut events = StreamEvents { view: self.view, positions, located: Vec::new() };
+        events.locate()?;
+        Ok(events)
+    }
+
+    /// Positions of the events in view from a version on, falling, as the frames themselves tell.
+    fn walked_positions(&self, from: Version) -> Result<Vec<u64>, ReadError> {
         let mut positions = Vec::new();
         for event in (Backward { view: self.view, next: Some(self.last) }) {
             let event = event?;
@@ -62,7 +75,30 @@ impl<'a> StreamView<'a> {
             }
             positions.push(event.position().0);
         }
-        Ok(StreamEvents { view: self.view, positions })
+        Ok(positions)
+    }
+
+    /// The same, of a view that leaves nothing out, as the index tells: without looking at the events. `None` if it does not tell.
+    fn indexed_positions(&self, from: Version) -> Result<Option<Vec<Found>>, ReadError> {
+        let shared = &self.view.shared;
+        let indexed_to = shared.index.runs().end();
+        let mut positions = Vec::new();
+        let mut next = Some(self.last);
+        while let Some(event) = next.filter(|event| event.position().0 >= indexed_to && event.version() >= from) {
+            positions.push((event.position().0, None));
+            next = predecessor(self.view, &event)?;
+        }
+        let Some(newest) = next.filter(|event| event.version() >= from) else { return Ok(Some(positions)) };
+        let count = newest.version().0 - from.0.max(1) + 1;
+        let stream = self.last.stream_id();
+        let key = shared.index.key(&Term::Stream(stream));
+        let below = newest.position().0 + 1;
+        let found = shared.index.last_below(&shared.catalog(), key, below, usize::try_from(count).unwrap_or(usize::MAX))?;
+        // Another stream with the same key would have pushed the oldest one out.
+        let oldest = found.last().map(|(oldest, _)| self.view.record(*oldest)).transpose()?;
+        let is_it = oldest.is_some_and(|oldest| oldest.stream_id() == stream && oldest.version().0 == from.0.max(1));
+        positions.extend(found);
+        Ok(is_it.then_some(positions))
     }
 
     /// Events from the newest back.
@@ -75,19 +111,43 @@ impl<'a> StreamView<'a> {
 #[derive(Debug, Clone)]
 pub struct StreamEvents<'a> {
     view: &'a View,
-    /// Positions still to come, the next one last.
-    positions: Vec<u64>,
+    /// Those still to be located, the next one last.
+    positions: Vec<Found>,
+    /// Events that were located, the next one last.
+    located: Vec<Place>,
+}
+
+/// Events that are located together.
+const LOCATED: usize = 128;
+
+impl StreamEvents<'_> {
+    /// Locates the next group.
+    fn locate(&mut self) -> Result<(), ReadError> {
+        let catalog = &self.view.catalog;
+        let group = self.positions.split_off(self.positions.len().saturating_sub(LOCATED));
+        self.located = group.into_iter().map(|(position, hint)| catalog.place(position, hint)).collect::<Result<_, _>>()?;
+        std::hint::black_box(catalog.touch(&self.located));
+        Ok(())
+    }
 }
 
 impl<'a> Iterator for StreamEvents<'a> {
     type Item = Result<EventRef<'a>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.positions.pop().map(|position| self.view.record(position))
+        if self.located.is_empty()
+            && let Err(error) = self.locate()
+        {
+            self.positions.clear();
+            return Some(Err(error));
+        }
+        let place = self.located.pop()?;
+        Some(self.view.catalog.frame_at(place).map(|frame| EventRef::new(self.view, place.position, frame)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.positions.len(), Some(self.positions.len()))
+        let left = self.positions.len() + self.located.len();
+        (left, Some(left))
     }
 }
 

@@ -7,14 +7,16 @@
 use std::io;
 use std::ops::Deref;
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 use super::tail::used_bytes;
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile, Region};
 use crate::error::OpenError;
 
 /// Read with one call.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Memory of at least this much asks for huge pages.
+const HUGE_BYTES_MIN: usize = 4 << 20;
 /// The device is asked for so much at a time to find out where it refuses.
 const PIECE_BYTES: usize = 512;
 
@@ -29,6 +31,47 @@ impl ReadFailure {
     /// As the error of opening this segment.
     pub(crate) fn of(self, segment: &str) -> OpenError {
         OpenError::Read { segment: segment.to_owned(), offset: self.offset, source: self.source }
+    }
+}
+
+/// Looks at the end of a segment again that somebody may be writing: commits that are under way reach the file in any order, so that for a moment a later
+/// one is there and an earlier one is not.
+#[derive(Debug, Default)]
+pub(crate) struct Again {
+    changes: u32,
+    pauses: u32,
+}
+
+/// How often the end is looked at again because it has changed, before it is taken as it is.
+const CHANGES_MAX: u32 = 100;
+/// How long is waited for a change, in pauses of the disk.
+const PAUSES_MAX: u32 = 40;
+/// What is looked at while waiting. It begins where the first thing is wrong.
+const WATCHED_BYTES: usize = 64 << 10;
+
+impl Again {
+    /// Reads the segment again if it changes at `offset`, where something is wrong, within the time that a write takes. `false` if it stays as it is.
+    pub(crate) fn look(
+        &mut self,
+        buffer: &mut FileBuffer,
+        file: &dyn DiskFile,
+        disk: &dyn Disk,
+        (offset, limit): (u64, u64),
+    ) -> Result<bool, ReadFailure> {
+        if self.changes == CHANGES_MAX {
+            return Ok(false);
+        }
+        self.changes += 1;
+        if buffer.read_again(file, limit)? {
+            return Ok(true);
+        }
+        while self.pauses < PAUSES_MAX && disk.pause() {
+            self.pauses += 1;
+            if !buffer.holds(file, offset) {
+                return buffer.read_again(file, limit);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -67,6 +110,14 @@ impl FileBuffer {
         }
     }
 
+    /// Its first bytes, without copying them.
+    pub(crate) fn into_region(self, bytes: usize) -> Region {
+        match self.memory {
+            Some(memory) => Region::anonymous(memory, bytes),
+            None => Region::memory(Vec::new()),
+        }
+    }
+
     /// Reads the file again; whether anything changed.
     pub(crate) fn read_again(&mut self, file: &dyn DiskFile, limit: u64) -> Result<bool, ReadFailure> {
         let mut again = FileBuffer::default();
@@ -76,10 +127,23 @@ impl FileBuffer {
         Ok(changed)
     }
 
+    /// Whether the file still holds what is in memory, from an offset on for a bit. What cannot be read has changed.
+    fn holds(&self, file: &dyn DiskFile, offset: u64) -> bool {
+        let known = self.get(offset as usize..).unwrap_or_default();
+        let known = &known[..known.len().min(WATCHED_BYTES)];
+        let mut now = vec![0; known.len()];
+        file.read_exact_at(&mut now, offset).is_ok() && now == known
+    }
+
     fn set_bytes(&mut self, bytes: u64) -> io::Result<()> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if bytes > self.memory.as_ref().map_or(0, |memory| memory.len()) {
-            *self = FileBuffer { memory: Some(MmapMut::map_anon(bytes)?), chunk: std::mem::take(&mut self.chunk), ..FileBuffer::default() };
+            let memory = MmapMut::map_anon(bytes)?;
+            if bytes >= HUGE_BYTES_MIN {
+                // A fraction of the page faults. Where it is not to be had, nothing changes.
+                let _ = memory.advise(Advice::HugePage);
+            }
+            *self = FileBuffer { memory: Some(memory), chunk: std::mem::take(&mut self.chunk), ..FileBuffer::default() };
         }
         self.bytes = bytes;
         Ok(())

@@ -24,15 +24,15 @@ mod prepare;
 mod tail;
 mod unread;
 
-pub(crate) use buffer::{FileBuffer, ReadFailure};
+pub(crate) use buffer::{Again, FileBuffer, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use ground::{Ground, Zeros};
 pub(crate) use image::{Image, ImageWriter};
 pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
-pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes};
+pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes, spare_number};
 pub(crate) use tail::{Tail, judge};
-pub(crate) use unread::{Unread, open_segment};
+pub(crate) use unread::{PositionTables, Unread, open_segment};
 
 /// Where the bytes of a segment are.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ enum Source {
 #[derive(Debug)]
 struct Body {
     block_bytes: u64,
+    salt: [u8; 16],
     seed: Seed,
     source: Source,
     /// File offset / 8 of every eighth frame.
@@ -139,10 +140,16 @@ impl Segment {
 
     /// File offset of the frame at `position`, which this segment holds.
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
+        let (offset, steps) = self.mark_before(position)?;
+        self.step(offset, steps, position)
+    }
+
+    /// File offset of the last frame at or before `position` that the position table has, and how many frames there are from it on.
+    fn mark_before(&self, position: u64) -> Result<(u64, u64), ReadError> {
         let ahead = position - self.first_position;
         let entry = read(&self.body()?.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
         let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
-        self.step(offset, ahead % POSITION_STRIDE, position)
+        Ok((offset, ahead % POSITION_STRIDE))
     }
 
     /// File offset of the frame behind the one at `offset`.
@@ -178,10 +185,20 @@ impl Segment {
     /// The frame at this offset, its checksums verified.
     pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
         let body = self.body()?;
-        let mut bytes = body.read(self.number, offset, MARK_BYTES)?;
+        self.frame_of(body, offset, position, |offset, count| body.read(self.number, offset, count))
+    }
+
+    fn frame_of<'a>(
+        &self,
+        body: &Body,
+        offset: u64,
+        position: u64,
+        read: impl Fn(u64, u64) -> Result<&'a [u8], ReadError>,
+    ) -> Result<FrameView<'a>, ReadError> {
+        let mut bytes = read(offset, MARK_BYTES)?;
         let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
         if bytes.len() < count as usize {
-            bytes = body.read(self.number, offset, count.into())?;
+            bytes = read(offset, count.into())?;
         }
         FrameView::parse(bytes, body.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
     }
@@ -193,7 +210,13 @@ impl Segment {
 
 impl Body {
     fn new(header: &SegmentHeader, source: Source, offsets: Vec<u32>) -> Body {
-        Body { block_bytes: header.block_bytes.get().into(), seed: Seed::new(&header.salt), source, offsets: RwLock::new(offsets) }
+        Body {
+            block_bytes: header.block_bytes.get().into(),
+            salt: header.salt,
+            seed: Seed::new(&header.salt),
+            source,
+            offsets: RwLock::new(offsets),
+        }
     }
 
     fn read(&self, number: u64, offset: u64, count: u64) -> Result<&[u8], ReadError> {
@@ -206,7 +229,23 @@ impl Body {
             Source::Live(image) => Ok(image.placed().get(offset as usize..).unwrap_or_default()),
         }
     }
+
+    /// As [`Body::read`], of bytes whose neighbours nobody asks for.
+    fn read_apart(&self, number: u64, offset: u64, count: u64) -> Result<&[u8], ReadError> {
+        match &self.source {
+            Source::Sealed(region) => region.read_apart(offset, count).map_err(|(offset, source)| ReadError::Io {
+                segment: file_name(number),
+                offset,
+                source: Arc::new(source),
+            }),
+            Source::Live(_) => self.read(number, offset, count),
+        }
+    }
 }
+
+/// What is brought in of a frame before it is read: most are no longer.
+const TOUCHED_BYTES: usize = 512;
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Enough to tell what stands at a place.
 const MARK_BYTES: u64 = 4;
@@ -219,6 +258,16 @@ pub(crate) const SHORTENED: Violation = Violation { rule: "S1", why: "the segmen
 /// An offset as the position table stores it.
 pub(crate) fn offset_entry(offset: u64) -> u32 {
     u32::try_from(offset / 8).expect("SEGMENT_BYTES_MAX keeps offsets in 32 bits of 8 bytes")
+}
+
+/// Where a frame is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub position: u64,
+    /// Index in the catalog.
+    pub segment: usize,
+    /// Offset in the file.
+    pub offset: u64,
 }
 
 /// All segments of a store at some moment, in order. Cheap to hold; a view keeps one.
@@ -260,6 +309,42 @@ impl Catalog {
     /// Index of the segment that holds `position`, if it was written.
     pub(crate) fn index_of(&self, position: u64) -> usize {
         self.segments.partition_point(|segment| segment.first_position <= position) - 1
+    }
+
+    /// Where the frame at a position is. `hint` is an offset that holds if the segment's salt is the one that comes with it.
+    pub(crate) fn place(&self, position: u64, hint: Option<(u64, [u8; 16])>) -> Result<Place, ReadError> {
+        let index = self.index_of(position);
+        let segment = self.segment(index);
+        let offset = match hint {
+            Some((offset, salt)) if segment.body()?.salt == salt => offset,
+            _ => segment.locate(position)?,
+        };
+        Ok(Place { position, segment: index, offset })
+    }
+
+    /// Brings frames that lie here and there into memory and into the cache, side by side: one after the other, each would wait alone.
+    /// Returns a number that means nothing but that the work was done.
+    pub(crate) fn touch(&self, places: &[Place]) -> u8 {
+        let regions = || places.iter().filter_map(|place| Some((self.segments[place.segment].body.get()?, place.offset)));
+        for (body, offset) in regions() {
+            if let Source::Sealed(region) = &body.source {
+                region.will_read(offset, TOUCHED_BYTES as u64);
+            }
+        }
+        let mut seen = 0;
+        for (body, offset) in regions() {
+            // What cannot be read says so when it is asked for.
+            let bytes = body.read_apart(0, offset, TOUCHED_BYTES as u64).unwrap_or_default();
+            seen ^= bytes.iter().take(TOUCHED_BYTES).step_by(CACHE_LINE_BYTES).fold(0, |seen, byte| seen ^ byte);
+        }
+        seen
+    }
+
+    /// The frame at a place that lies apart from what was read before.
+    pub(crate) fn frame_at(&self, place: Place) -> Result<FrameView<'_>, ReadError> {
+        let segment = &self.segments[place.segment];
+        let body = segment.body()?;
+        segment.frame_of(body, place.offset, place.position, |offset, count| body.read_apart(segment.number, offset, count))
     }
 
     /// The frame at a position below everything that was placed.

@@ -5,7 +5,7 @@ use std::io;
 use chainring_format::footer::{POSITION_STRIDE, footer_bytes};
 use chainring_format::frame::FRAME_BYTES_MIN;
 use chainring_format::limits::ENGINE_LANE;
-use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name, number_of};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::disk::{Disk, DiskFile};
@@ -50,6 +50,17 @@ pub(crate) fn reserved_bytes(segment_bytes: u64) -> u64 {
     segment_bytes + footer_bytes(usize::from(ENGINE_LANE) + 1, records.div_ceil(POSITION_STRIDE) as usize)
 }
 
+/// Name of a segment that is made ready ahead of need.
+fn spare_name(number: u64) -> String {
+    format!("spare-{}.tmp", file_name(number))
+}
+
+/// Number of the segment that this was to be, if it is the name of a spare one.
+pub(crate) fn spare_number(name: &str) -> Option<u64> {
+    let number = number_of(name.strip_prefix("spare-")?.strip_suffix(".tmp")?)?;
+    (spare_name(number) == name).then_some(number)
+}
+
 impl Reserved {
     /// Reserves the space of a segment. Failing here promises nothing and leaves nothing behind: this is where a full disk is met.
     pub(crate) fn new(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {
@@ -58,7 +69,7 @@ impl Reserved {
 
     /// The same, ahead of need: under a name that is not in the way of whoever makes the segment meanwhile.
     pub(crate) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {
-        Reserved::under(format!("spare-{}.tmp", file_name(number)), disk, number, segment_bytes)
+        Reserved::under(spare_name(number), disk, number, segment_bytes)
     }
 
     fn under(temporary: String, disk: &dyn Disk, number: u64, segment_bytes: u64) -> io::Result<Reserved> {

@@ -14,6 +14,12 @@ use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::sync::Arc;
 
+/// Position tables that were kept elsewhere than in footers.
+pub(crate) trait PositionTables: Send + Sync + std::fmt::Debug {
+    /// Offsets, in units of 8 bytes, of every eighth frame of the segment whose first record has this position, if its file has this salt.
+    fn offsets(&self, first_position: u64, salt: &[u8; 16]) -> Option<Vec<u32>>;
+}
+
 /// What is known of a sealed segment.
 #[derive(Debug)]
 pub(crate) struct Unread {
@@ -24,11 +30,19 @@ pub(crate) struct Unread {
     pub(super) footer_bytes: u64,
     /// Position after its last record.
     next_position: u64,
+    tables: Arc<dyn PositionTables>,
 }
 
 impl Unread {
-    pub(crate) fn new(disk: Arc<dyn Disk>, header: SegmentHeader, end: u64, footer_bytes: u64, next_position: u64) -> Unread {
-        Unread { disk, header, end, footer_bytes, next_position }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        header: SegmentHeader,
+        end: u64,
+        footer_bytes: u64,
+        next_position: u64,
+        tables: Arc<dyn PositionTables>,
+    ) -> Unread {
+        Unread { disk, header, end, footer_bytes, next_position, tables }
     }
 
     pub(super) fn is_packed(&self) -> bool {
@@ -60,7 +74,9 @@ impl Unread {
         }
         let region = file.region(end as usize).map_err(io)?;
         let body = Body::new(&header, Source::Sealed(region), Vec::new());
-        let offsets = match self.footer_offsets(&*file, &body, end, file_bytes) {
+        let count = self.frames().div_ceil(POSITION_STRIDE) as usize;
+        let kept = self.tables.offsets(header.first_position.get(), &header.salt).filter(|offsets| offsets.len() == count);
+        let offsets = match kept.or_else(|| self.footer_offsets(&*file, &body, end, file_bytes)) {
             Some(offsets) => offsets,
             None => self.walk(&body, header.start(), end)?,
         };

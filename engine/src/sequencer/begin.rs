@@ -11,7 +11,7 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::core::{Core, CoreOptions, Intake, segment_salt};
+use super::core::{Core, CoreOptions, Intake, Leftovers, segment_salt};
 use super::decide::Found;
 use super::recover::{LastSegment, Recovered};
 use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
@@ -115,6 +115,7 @@ pub(crate) fn begin(
     environment.disk.sync_directory().map_err(OpenError::io("syncing the names of the segments"))?;
     let is_read = recovered.last.is_read;
     let is_continued = (created || recovered.closed) && same_blocks && is_read;
+    let mut leftovers = Leftovers::default();
     let writer = if is_continued {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
@@ -123,7 +124,8 @@ pub(crate) fn begin(
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
-        let writer = next_segment(&recovered, epoch, &environment, &options, &seed)?;
+        let (writer, last_bytes) = next_segment(&recovered, epoch, &environment, &options, &seed)?;
+        leftovers.last = Some((Arc::clone(&recovered.last.file), last_bytes));
         recovered.catalog.push(Arc::clone(writer.segment()));
         writer
     };
@@ -144,6 +146,7 @@ pub(crate) fn begin(
         clock_read: None,
         unsynced_since_ns: None,
         spare: None,
+        leftovers,
         retired: None,
         is_closed: recovered.closed,
         lock: Some(lock),
@@ -171,14 +174,14 @@ fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter
     resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
 }
 
-/// Begins the segment behind one that was not closed in order, and names its end.
+/// Begins the segment behind one that is not continued, and names its end. Also returns how many bytes of that one there are.
 fn next_segment(
     recovered: &Recovered,
     epoch: u64,
     environment: &Environment,
     options: &CoreOptions,
     seed: &[u8; 32],
-) -> Result<SegmentWriter, OpenError> {
+) -> Result<(SegmentWriter, u64), OpenError> {
     let (footer_bytes, cut_bytes) = match recovered.tail {
         Tail::Footer(footer_bytes) => (footer_bytes, 0),
         Tail::Torn { cut_bytes, .. } => (0, cut_bytes),
@@ -213,7 +216,5 @@ fn next_segment(
         Ok(SegmentWriter::new(file, header, image, &bytes, 0, Vec::new()))
     };
     let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
-    // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.
-    let _ = last.file.set_bytes(last.end + footer_bytes + cut_bytes);
-    Ok(writer)
+    Ok((writer, last.end + footer_bytes + cut_bytes))
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Sequencer;
-use super::core::{Core, Spare};
+use super::core::{Core, Leftovers, Spare};
 use crate::disk::Clock;
 use crate::segment::{Ground, Image, Zeros};
 use crate::sync::Arc;
@@ -38,6 +38,7 @@ pub(crate) struct Chores {
 /// What is to be done for the next segment.
 enum Ahead {
     Nothing,
+    Clear(Leftovers),
     Ground(Arc<Ground>),
     Spare { number: u64, segment_bytes: u64, retired: Option<Arc<Image>> },
 }
@@ -109,6 +110,10 @@ impl Sequencer {
         let disk = self.pipeline.disk();
         match ahead {
             Ahead::Nothing => return false,
+            Ahead::Clear(leftovers) => {
+                drop(helm);
+                leftovers.clear(disk);
+            }
             Ahead::Ground(ground) => {
                 // Begun under the lock: whoever writes through the page cache afterwards waits for it.
                 let step = ground.step();
@@ -143,6 +148,9 @@ impl Sequencer {
 fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
     if !core.is_open() {
         return Ahead::Nothing;
+    }
+    if !core.leftovers.is_empty() {
+        return Ahead::Clear(std::mem::take(&mut core.leftovers));
     }
     let in_place = *chores.rewrites_in_place.get_or_insert_with(|| core.environment.disk.rewrites_in_place());
     // They are written past the page cache, which nothing may be that shares a page with what is dirty in it.

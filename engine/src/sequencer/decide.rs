@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_second_name_with_the_same_id_is_refused() {
-        let mut directory = Directory::new(0, 0);
+        let mut directory = Directory::new(0, 0, 0);
         let may = |directory: &mut Directory, parcel: &Parcel| decide(directory, &Past, parcel.view(0), &mut Found::default()).is_ok();
         assert!(may(&mut directory, &parcel(&[("first", 1), ("first", 1)])));
         assert!(collides(&mut directory, &parcel(&[("first", 1), ("second", 2)]), "second"), "inside one batch");
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn what_went_into_the_index_after_its_caller_has_looked_is_looked_up_again() {
         // Everything below position 10 is in the index and nowhere else.
-        let mut directory = Directory::new(10, 1);
+        let mut directory = Directory::new(10, 1, 0);
         let mut late = parcel(&[("past", 1)]);
         late.events[0].stream.id = PAST;
         late.events[0].expected = Expected::Exactly(Version(3));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_a_caller_has_found_in_the_index_is_taken_in() {
-        let mut directory = Directory::new(10, 1);
+        let mut directory = Directory::new(10, 1, 0);
         let mut request = parcel(&[("a", 4)]);
         let birth = Some(Birth { position: 2, name_rest: [4; 16] });
         request.events[0].cold = Some(Box::new(StreamHead { version: 7, position: 8, link: Link([1; 32]), birth }));

@@ -225,12 +225,12 @@ impl Forgotten {
 pub(crate) struct ClearedTable(Table<IdEntry>);
 
 impl Directory {
-    /// An empty one for a log that goes on at `from`: `stream_count` streams, and everything below, are in the index.
-    pub(crate) fn new(from: u64, stream_count: u64) -> Directory {
+    /// An empty one for a log that goes on at `from`: `stream_count` streams, and everything below, are in the index. About `events` will be taken in soon.
+    pub(crate) fn new(from: u64, stream_count: u64, events: usize) -> Directory {
         Directory {
             young: Generation::new(from),
             old: None,
-            ids: VecDeque::from([Ids { table: Table::new(), end: u64::MAX }]),
+            ids: VecDeque::from([Ids { table: Table::for_entries(events), end: u64::MAX }]),
             ids_from: from,
             streams_from: from,
             spare: None,

@@ -16,7 +16,7 @@ use crate::disk::Clock;
 use crate::error::{AppendError, Poison};
 use crate::index::Index;
 use crate::ring::{Full, Gate, RingSizes, Rings, Slot};
-use crate::segment::Catalog;
+use crate::segment::{Catalog, spare_number};
 use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
 
@@ -64,6 +64,11 @@ const FLIGHTS_MAX: usize = 4;
 /// `Written` data is synced when it is older than this and somebody leads.
 const UNSYNCED_NS_MAX: u64 = 1_000_000_000;
 
+/// Whether this is the name of a segment that was made ready and not begun.
+pub(crate) fn is_spare(name: &str) -> bool {
+    spare_number(name).is_some()
+}
+
 /// What readers and the sequencer share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -80,7 +85,7 @@ pub(crate) struct Shared {
     has_ended: AtomicBool,
     packer: Packer,
     /// What is known of sealed segments.
-    pub index: Index,
+    pub index: Arc<Index>,
     /// Everything below is in the index. Stored with Release behind a new run; the Acquire is in `cold.rs`.
     indexed_to: AtomicU64,
     /// As in the directory, for those who only want to know whether it is 0. Relaxed.
@@ -89,7 +94,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64, index: Index) -> Shared {
+    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64, index: Arc<Index>) -> Shared {
         Shared {
             indexed_to: AtomicU64::new(index.runs().end()),
             index,
@@ -488,6 +493,20 @@ impl Sequencer {
         self.pipeline.gate.advance();
         self.pipeline.hand_over();
         closed
+    }
+
+    /// Clears away what a writer that died has made ready, later. What would be in the way of this one goes at once.
+    pub(crate) fn remove_later(&self, mut spares: Vec<String>) {
+        let mut helm = lock(&self.helm);
+        let number = helm.core.writer.header().number.get();
+        spares.retain(|name| {
+            let is_in_the_way = spare_number(name).is_none_or(|spare| spare > number);
+            if is_in_the_way {
+                let _ = self.pipeline.disk().remove(name);
+            }
+            !is_in_the_way
+        });
+        helm.core.leftovers.spares = spares;
     }
 
     /// Number of this writable open.

@@ -7,17 +7,18 @@ use std::path::Path;
 
 use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
-use chainring_format::frame::genesis_origin;
+use chainring_format::frame::{FrameView, genesis_origin};
 use chainring_format::hash::Hash;
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
 use chainring_format::{Link, Violation};
 
 use super::heads::{Birth, Buckets, Directory, StreamHead, name_rest};
-use crate::disk::{Access, Disk, DiskFile, Region};
+use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::index::{Index, Summary};
 use crate::segment::{
-    Bad, Catalog, Commit, Cursor, FileBuffer, SHORTENED, Segment, Tail, Unread, judge, offset_entry, open_segment, reserved_bytes,
+    Again, Bad, Catalog, Commit, Cursor, FileBuffer, PositionTables, SHORTENED, Segment, Tail, Unread, judge, offset_entry, open_segment,
+    reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(crate) struct Recovered {
     pub closed: bool,
     pub tail: Tail,
     pub last: LastSegment,
-    pub index: Index,
+    pub index: Arc<Index>,
 }
 
 /// The last segment of a store.
@@ -122,7 +123,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) ->
         headers.first().map_or_else(|| open_segment(&**disk, 1, Access::Read).map(|(_, header)| header), |known| Ok(known.header))?;
     let known: Vec<SegmentHeader> = headers.iter().map(|known| known.header).collect();
     let known = if known.is_empty() { std::slice::from_ref(&first) } else { &known };
-    let mut index = Index::open(disk, known, numbers.len() as u64, access == Access::Write);
+    let mut index = Arc::new(Index::open(disk, known, numbers.len() as u64, access == Access::Write));
     loop {
         let recovery = Recovery { disk, directory, access, headers: &headers };
         match recovery.run(index) {
@@ -131,7 +132,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) ->
             // It says something else than the log. With fewer runs there is less to believe.
             Err(Halt::Index(disbelieved)) => {
                 disbelieved.drop_last();
-                index = *disbelieved;
+                index = disbelieved;
             }
         }
     }
@@ -155,11 +156,16 @@ fn headers(disk: &dyn Disk, count: u64) -> Vec<Known> {
     (1..=count).map_while(known).collect()
 }
 
+/// Bytes on disk of an event, about.
+const EVENT_BYTES_USUAL: u64 = 512;
+/// More are not expected before they were seen.
+const EVENTS_MAX_GUESSED: u64 = 1 << 18;
+
 /// Why a store was not recovered.
 enum Halt {
     Failed(OpenError),
     /// The index does not fit.
-    Index(Box<Index>),
+    Index(Arc<Index>),
 }
 
 impl From<OpenError> for Halt {
@@ -176,7 +182,7 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn run(self, index: Index) -> Result<Box<Recovered>, Halt> {
+    fn run(self, index: Arc<Index>) -> Result<Box<Recovered>, Halt> {
         let Recovery { disk, directory, access, headers } = self;
         let mut numbers = segment_numbers(&**disk, directory)?;
         let runs = index.runs();
@@ -186,29 +192,31 @@ impl Recovery<'_> {
             let known = &headers[summary.number as usize - 1];
             scan.check_lineage(&known.header)?;
             match headers.get(summary.number as usize) {
-                Some(successor) => scan.indexed_segment(disk, known, summary, &successor.header)?,
+                Some(successor) => scan.indexed_segment((disk, &index), known, summary, &successor.header)?,
                 // A writer may have begun another one meanwhile.
-                None if summary.number != numbers.len() as u64 => return Err(Halt::Index(Box::new(index))),
-                None => match scan.indexed_last_segment(disk, known, summary, access)? {
+                None if summary.number != numbers.len() as u64 => return Err(Halt::Index(index)),
+                None => match scan.indexed_last_segment((disk, &index), known, summary, access)? {
                     Some(last) => {
                         let Some(buckets) = runs.iter().next_back().and_then(|run| run.heads().ok()) else {
-                            return Err(Halt::Index(Box::new(index)));
+                            return Err(Halt::Index(index));
                         };
                         scan.buckets = Buckets::of(&buckets);
-                        scan.directory = Directory::new(scan.next_position, scan.streams);
-                        return Ok(Box::new(scan.recovered(Tail::Empty, last, index)?));
+                        scan.directory = Directory::new(scan.next_position, scan.streams, 0);
+                        return Ok(Box::new(scan.recovered(Tail::Empty, last, index, disk)?));
                     }
-                    None => return Err(Halt::Index(Box::new(index))),
+                    None => return Err(Halt::Index(index)),
                 },
             }
         }
         match runs.iter().next_back().map(|run| run.heads()) {
             None => {}
             Some(Ok(buckets)) => scan.buckets = Buckets::of(&buckets),
-            Some(Err(_)) => return Err(Halt::Index(Box::new(index))),
+            Some(Err(_)) => return Err(Halt::Index(index)),
         }
-        scan.directory = Directory::new(scan.next_position, scan.streams);
-        let (disk, first) = (&**disk, runs.last_segment() + 1);
+        // As if all that is left were one segment, full of events of usual size.
+        scan.directory =
+            Directory::new(scan.next_position, scan.streams, (scan.segment_bytes / EVENT_BYTES_USUAL).min(EVENTS_MAX_GUESSED) as usize);
+        let (shared_disk, disk, first) = (disk, &**disk, runs.last_segment() + 1);
         let access_of = |number, count: usize| if number == count as u64 { access } else { Access::Read };
         let mut buffer = FileBuffer::default();
         let mut opened = open_segment(disk, first, access_of(first, numbers.len()))?;
@@ -219,7 +227,7 @@ impl Recovery<'_> {
                 numbers = segments_behind_packed(disk, directory, number)?;
             }
             if number == numbers.len() as u64 {
-                return Ok(Box::new(scan.last_segment(file, header, access, buffer, index)?));
+                return Ok(Box::new(scan.last_segment(file, header, access, buffer, index, shared_disk)?));
             }
             opened = open_segment(disk, number + 1, access_of(number + 1, numbers.len()))?;
             scan.sealed_segment(number, &*file, &header, &opened.1, &mut buffer)?;
@@ -227,9 +235,6 @@ impl Recovery<'_> {
         unreachable!("the last segment returns")
     }
 }
-
-/// How often the end of a store that is being written is looked at again before it is taken as it is.
-const LIVE_TRIES_MAX: u32 = 100;
 
 /// State while reading a store from its beginning.
 struct Scan {
@@ -258,7 +263,7 @@ impl Scan {
     fn new() -> Scan {
         Scan {
             catalog: Catalog::default(),
-            directory: Directory::new(0, 0),
+            directory: Directory::new(0, 0, 0),
             buckets: Buckets::new(),
             log_id: None,
             origin: None,
@@ -278,7 +283,7 @@ impl Scan {
     /// Takes in a sealed segment as the index and the headers describe it: there is as much of it as they say.
     fn indexed_segment(
         &mut self,
-        disk: &Arc<dyn Disk>,
+        of: (&Arc<dyn Disk>, &Arc<Index>),
         known: &Known,
         summary: &Summary,
         successor: &SegmentHeader,
@@ -287,7 +292,7 @@ impl Scan {
         let end = header.packed_end().unwrap_or(successor.prev_end_offset.get());
         let footer_bytes = successor.prev_footer_bytes.get();
         check_length(header, end, footer_bytes, known.file_bytes)?;
-        self.take_in_summary(disk, header, summary, end, footer_bytes);
+        self.take_in_summary(of, header, summary, end, footer_bytes);
         self.last_end = if header.is_packed() { header.unpacked_end_offset.get() } else { end };
         Ok(())
     }
@@ -295,13 +300,13 @@ impl Scan {
     /// The same for the last segment, which ends where the file does, with the closing commit. `None` if it does not.
     fn indexed_last_segment(
         &mut self,
-        disk: &Arc<dyn Disk>,
+        of: (&Arc<dyn Disk>, &Arc<Index>),
         known: &Known,
         summary: &Summary,
         access: Access,
     ) -> Result<Option<LastSegment>, OpenError> {
         let name = file_name(summary.number);
-        let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
+        let file = of.0.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
         if access == Access::Write {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
@@ -319,12 +324,20 @@ impl Scan {
             return Ok(None);
         }
         let end = known.file_bytes;
-        self.take_in_summary(disk, &header, summary, end, 0);
+        self.take_in_summary(of, &header, summary, end, 0);
         Ok(Some(LastSegment { file, header, end, offsets: Vec::new(), is_read: false }))
     }
 
-    fn take_in_summary(&mut self, disk: &Arc<dyn Disk>, header: &SegmentHeader, summary: &Summary, end: u64, footer_bytes: u64) {
-        let unread = Unread::new(Arc::clone(disk), *header, end, footer_bytes, summary.next_position);
+    fn take_in_summary(
+        &mut self,
+        (disk, index): (&Arc<dyn Disk>, &Arc<Index>),
+        header: &SegmentHeader,
+        summary: &Summary,
+        end: u64,
+        footer_bytes: u64,
+    ) {
+        let tables = Arc::clone(index) as Arc<dyn PositionTables>;
+        let unread = Unread::new(Arc::clone(disk), *header, end, footer_bytes, summary.next_position, tables);
         self.catalog.push(Arc::new(Segment::unread(header, unread)));
         self.next_position = summary.next_position;
         self.commit_digest = summary.commit_digest;
@@ -337,23 +350,14 @@ impl Scan {
     }
 
     /// What was found, once everything was.
-    fn recovered(self, tail: Tail, last: LastSegment, index: Index) -> Result<Recovered, OpenError> {
+    fn recovered(self, tail: Tail, last: LastSegment, index: Arc<Index>, disk: &Arc<dyn Disk>) -> Result<Recovered, OpenError> {
         let Some(log_id) = self.log_id.filter(|_| self.next_position > 0) else {
             unreachable!("a store that was read has a first segment with a record");
         };
         let origin = match self.origin {
             Some(origin) => origin,
             // Its segment was not read.
-            None => {
-                let genesis = self.catalog.frame(0)?;
-                let violation = Violation { rule: "S6", why: "the header has the id of another log" };
-                let tampered = |violation| OpenError::Damaged(Fault::new(FaultKind::Tampered, file_name(1), 0, violation).at_position(0));
-                genesis.check(0).map_err(tampered)?;
-                if genesis.link() != log_id {
-                    return Err(tampered(violation));
-                }
-                genesis_origin(genesis.body().unwrap_or_default()).to_owned()
-            }
+            None => origin(&**disk, log_id)?,
         };
         Ok(Recovered {
             catalog: self.catalog,
@@ -433,7 +437,8 @@ impl Scan {
         header: SegmentHeader,
         access: Access,
         mut buffer: FileBuffer,
-        index: Index,
+        index: Arc<Index>,
+        disk: &Arc<dyn Disk>,
     ) -> Result<Recovered, OpenError> {
         let name = file_name(header.number.get());
         if access == Access::Write {
@@ -442,7 +447,7 @@ impl Scan {
         let limit = reserved_bytes(header.segment_bytes.get());
         buffer.read(&*file, limit).map_err(|failure| failure.of(&name))?;
         let mut offsets = Vec::new();
-        let (mut end, mut tries) = (header.start(), 0);
+        let (mut end, mut again) = (header.start(), Again::default());
         let (tail, bad) = loop {
             let mut cursor = Cursor::resume(&buffer, &header, end);
             let bad = loop {
@@ -454,11 +459,10 @@ impl Scan {
             end = cursor.offset();
             let tail = judge(&buffer, &header, &cursor, bad, self.next_position, &mut self.watermark);
             // A reader may have looked while a writer was in the middle of a commit: what still changes is not judged yet.
-            let is_final = access == Access::Write || matches!(tail, Tail::Empty | Tail::Footer(_)) || tries == LIVE_TRIES_MAX;
-            if is_final || !buffer.read_again(&*file, limit).map_err(|failure| failure.of(&name))? {
+            let is_final = access == Access::Write || matches!(tail, Tail::Empty | Tail::Footer(_));
+            if is_final || !again.look(&mut buffer, &*file, &**disk, (end, limit)).map_err(|failure| failure.of(&name))? {
                 break (tail, bad);
             }
-            tries += 1;
         };
         if let Tail::Damaged(bad) = tail {
             return Err(self.damaged(&name, bad));
@@ -469,9 +473,9 @@ impl Scan {
         }
         let footer_bytes = if let Tail::Footer(footer_bytes) = tail { footer_bytes } else { 0 };
         // Held in memory, not mapped: a writer may be at work on this file.
-        let region = Region::memory(buffer[..end as usize].to_vec());
+        let region = buffer.into_region(end as usize);
         self.catalog.push(Arc::new(Segment::sealed(&header, region, footer_bytes, offsets.clone())));
-        self.recovered(tail, LastSegment { file, header, end, offsets, is_read: true }, index)
+        self.recovered(tail, LastSegment { file, header, end, offsets, is_read: true }, index, disk)
     }
 
     /// Takes in a commit whose checksums hold: it must continue the log (rules C5, C6 as far as stated, H1 and H2 as far as heads show).
@@ -521,6 +525,27 @@ impl Scan {
     }
 }
 
+/// Name of the log, from its first record, which is all of the first segment that is read here.
+fn origin(disk: &dyn Disk, log_id: Link) -> Result<String, OpenError> {
+    let name = file_name(1);
+    let (file, header) = open_segment(disk, 1, Access::Read)?;
+    let mut buffer = FileBuffer::default();
+    buffer.read(&*file, header.start() + GENESIS_BYTES_MAX).map_err(|failure| failure.of(&name))?;
+    let at = header.start();
+    let fault = |violation| OpenError::Damaged(Fault::new(FaultKind::Corrupt, name.clone(), at, violation).at_position(0));
+    let bytes = buffer.get(at as usize..).unwrap_or_default();
+    let genesis = FrameView::parse(bytes, Seed::new(&header.salt).mask(at)).map_err(fault)?;
+    genesis.check(0).map_err(fault)?;
+    if genesis.link() != log_id {
+        let violation = Violation { rule: "S6", why: "the header has the id of another log" };
+        return Err(OpenError::Damaged(Fault::new(FaultKind::Tampered, name.clone(), at, violation).at_position(0)));
+    }
+    Ok(genesis_origin(genesis.body().unwrap_or_default()).to_owned())
+}
+
+/// More than the first frame of a store takes: its body has the name of the log, of at most 512 bytes.
+const GENESIS_BYTES_MAX: u64 = 4096;
+
 /// Whether there is as much of a segment as its successor says.
 fn check_length(header: &SegmentHeader, end: u64, footer_bytes: u64, file_bytes: u64) -> Result<(), OpenError> {
     let named = end.checked_add(footer_bytes);
@@ -533,7 +558,7 @@ fn check_length(header: &SegmentHeader, end: u64, footer_bytes: u64, file_bytes:
 
 impl Directory {
     /// Takes in a record that was found in the log.
-    fn take_in(&mut self, position: u64, frame: &chainring_format::frame::FrameView<'_>) -> Result<(), Violation> {
+    fn take_in(&mut self, position: u64, frame: &FrameView<'_>) -> Result<(), Violation> {
         if !frame.is_event() {
             return Ok(());
         }

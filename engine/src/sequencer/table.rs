@@ -112,6 +112,12 @@ impl<E: Entry> Table<E> {
         Table { now: Places::new(ENTRIES_MIN), before: None, next: None, count: 0 }
     }
 
+    /// A table that takes so many entries without growing.
+    pub(super) fn for_entries(count: usize) -> Table<E> {
+        let places = (count * 16 / FILL_MAX_16THS + 1).next_power_of_two().max(ENTRIES_MIN);
+        Table { now: Places::new(places), before: None, next: None, count: 0 }
+    }
+
     /// Takes all entries out, and keeps the memory.
     pub(super) fn clear(&mut self) {
         (self.before, self.next, self.count) = (None, None, 0);

@@ -11,12 +11,9 @@ use super::merge::Merge;
 use super::segment::{SegmentFindings, examine};
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{Cursor, FileBuffer, ReadFailure, SHORTENED, open_segment, reserved_bytes};
+use crate::segment::{Again, Cursor, FileBuffer, ReadFailure, SHORTENED, open_segment, reserved_bytes};
 use crate::sequencer::{Mark, Remembered, segment_numbers, segments_behind_packed};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-/// How often the end of a store that is being written is looked at again before it is taken as it is.
-const LIVE_TRIES_MAX: u32 = 20;
 
 /// How a store is verified.
 #[derive(Default)]
@@ -119,7 +116,7 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
             Err(error) => return Err(error),
         }
     }
-    let (merge, fault) = run(&segments, outlying.is_none(), options)?;
+    let (merge, fault) = run(disk, &segments, outlying.is_none(), options)?;
     let records = merge.records();
     let mut fault = fault.or(outlying);
     if fault.is_none() {
@@ -176,7 +173,7 @@ fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
-fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Result<(Merge, Option<Fault>), OpenError> {
+fn run(disk: &dyn Disk, segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Result<(Merge, Option<Fault>), OpenError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, segments.len().max(1));
     let (next, stop, done) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
@@ -194,7 +191,7 @@ fn run(segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Resu
                     let Some((file, header)) = segments.get(index) else { break };
                     let successor = segments.get(index + 1).map(|(_, header)| header);
                     let is_last = is_whole && successor.is_none();
-                    let found = examine_file(&**file, header, successor, is_last, &mut buffer);
+                    let found = examine_file(disk, &**file, header, successor, is_last, &mut buffer);
                     let bytes = done.fetch_add(buffer.len() as u64, Ordering::Relaxed) + buffer.len() as u64;
                     if let Some(progress) = options.progress {
                         progress(bytes, total);
@@ -237,6 +234,7 @@ fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, 
 
 /// Reads and examines one segment.
 fn examine_file(
+    disk: &dyn Disk,
     file: &dyn DiskFile,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
@@ -252,10 +250,12 @@ fn examine_file(
     buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
     let mut found = examine(buffer, *header, named_end);
     // A writer may have been in the middle of a commit: what still changes is not judged yet.
-    let mut tries = 0;
-    while is_last && found.finding.is_some() && tries < LIVE_TRIES_MAX && buffer.read_again(file, limit).map_err(failed)? {
+    let mut again = Again::default();
+    while is_last
+        && let Some(offset) = found.finding.as_ref().map(|finding| finding.offset)
+        && again.look(buffer, file, disk, (offset, limit)).map_err(failed)?
+    {
         found = examine(buffer, *header, named_end);
-        tries += 1;
     }
     if !is_last && successor.is_none() {
         // The next header cannot be read, so where this segment ends is not known, and what recovery may have cut looks like a torn write.

@@ -1,0 +1,278 @@
+//! What it costs to open a log and to ask it, as it grows from a hundred thousand events to as many as the disk takes.
+//!
+//! `growth run --dir DIR --to 10000000` fills one store step by step - a hundred events a stream, 256 bytes of body, batches of a thousand - and at each step
+//! closes it, opens it, asks it, kills a writer and opens it again. Every step is a process of its own, so nothing is warm in it that a user's process
+//! would not have warm. JSON lines to standard output.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use chainring::{AsOf, Durability, Event, Options, Position, Request, Store, Version};
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+const EVENTS_PER_STREAM: u64 = 100;
+const BATCH: u64 = 1000;
+const BODY_BYTES: usize = 256;
+/// Streams and ids that are asked for.
+const ASKED: usize = 2000;
+/// Events behind the last segment that ended, when a writer is killed.
+const LIVE_EVENTS: u64 = 100_000;
+
+#[derive(Parser)]
+#[command(about = "What it costs to open a log and to ask it, as it grows")]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Grow a store from 100,000 events on, tenfold at each step, and measure at each
+    Run {
+        /// Where the store is made; it must not be there
+        #[arg(long)]
+        dir: PathBuf,
+        /// Events at the last step
+        #[arg(long)]
+        to: u64,
+        /// Memory for heads of streams, in bytes
+        #[arg(long)]
+        heads_bytes_max: Option<u64>,
+        /// Streams; one for every hundred events if not said
+        #[arg(long)]
+        streams: Option<u64>,
+    },
+    /// One step: append until there are so many events, and close, or be killed
+    #[command(hide = true)]
+    Fill {
+        dir: PathBuf,
+        to: u64,
+        streams: u64,
+        heads_bytes_max: u64,
+        #[arg(long)]
+        kill: bool,
+    },
+    /// One step: open and ask
+    #[command(hide = true)]
+    Ask { dir: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Cmd::Run { dir, to, heads_bytes_max, streams } => run(&dir, to, streams, heads_bytes_max.unwrap_or(256 << 20)),
+        Cmd::Fill { dir, to, streams, heads_bytes_max, kill } => fill(&dir, to, streams, heads_bytes_max, kill),
+        Cmd::Ask { dir } => ask(&dir),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("growth: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Done<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn run(dir: &Path, to: u64, streams: Option<u64>, heads_bytes_max: u64) -> Done {
+    let mut events = 100_000;
+    while events <= to {
+        let streams = streams.unwrap_or(events / EVENTS_PER_STREAM);
+        let fill = |to: u64, kill: bool| {
+            let mut args =
+                vec!["fill".to_owned(), dir.display().to_string(), to.to_string(), streams.to_string(), heads_bytes_max.to_string()];
+            args.extend(kill.then(|| "--kill".to_owned()));
+            step(&args)
+        };
+        let ask = || step(&["ask".to_owned(), dir.display().to_string()]);
+        let filled = fill(events, false)?;
+        let clean = ask()?;
+        let killed = fill(events + LIVE_EVENTS, true)?;
+        let crashed = ask()?;
+        println!(
+            "{}",
+            json!({ "events": events, "streams": streams, "filled": filled, "clean": clean, "killed": killed, "crashed": crashed })
+        );
+        events *= 10;
+    }
+    Ok(())
+}
+
+/// Runs this program again with other arguments; what it says.
+fn step(args: &[String]) -> Done<Value> {
+    let output = Command::new(std::env::current_exe()?).args(args).stderr(Stdio::inherit()).output()?;
+    let line = output.stdout.split(|&byte| byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+    Ok(serde_json::from_slice(line)?)
+}
+
+/// Numbers that look random and are the same every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 ^ self.0 >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+fn name(stream: u64) -> String {
+    format!("order-{stream:09}")
+}
+
+fn event(random: &mut Random, streams: u64) -> Event {
+    const TYPES: [&str; 4] = ["OrderPlaced", "OrderPaid", "OrderShipped", "NoteAdded"];
+    let number = random.next();
+    let mut body = format!("{{\"id\":\"{number:016x}\",\"note\":\"").into_bytes();
+    body.resize(BODY_BYTES - 2, b'a' + (number % 26) as u8);
+    body.extend_from_slice(b"\"}");
+    Event::new(name(random.below(streams)), TYPES[(number % 4) as usize]).actor(format!("agent-{}", number % 50)).body(body)
+}
+
+fn fill(dir: &Path, to: u64, streams: u64, heads_bytes_max: u64, kill: bool) -> Done {
+    let opening = Instant::now();
+    let log = Options::new().heads_bytes_max(heads_bytes_max).open(dir)?;
+    let open_ms = milliseconds(opening);
+    let from = log.stats().events;
+    let mut random = Random(from);
+    let (start, mut done, mut longest) = (Instant::now(), from, 0.0_f64);
+    while done < to {
+        let count = BATCH.min(to - done);
+        let events = (0..count).map(|_| event(&mut random, streams)).collect();
+        let asked = Instant::now();
+        log.append(Request::batch(events).durability(Durability::Written))?;
+        longest = longest.max(milliseconds(asked));
+        done += count;
+    }
+    log.sync()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let closing = Instant::now();
+    if !kill {
+        log.close()?;
+    }
+    let close_ms = milliseconds(closing);
+    println!(
+        "{}",
+        json!({
+            "open_ms": open_ms,
+            "appended": to.saturating_sub(from),
+            "seconds": seconds,
+            "longest_append_ms": longest,
+            "close_ms": close_ms,
+            "peak_memory_bytes": status_bytes("VmHWM:"),
+            "anonymous_memory_bytes": status_bytes("RssAnon:"),
+        })
+    );
+    // Killed: nothing is closed, and nothing is dropped.
+    std::process::exit(0);
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// A line of what the kernel says of this process, in bytes.
+fn status_bytes(line: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let found = status.lines().find_map(|text| text.strip_prefix(line));
+    found.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn ask(dir: &Path) -> Done {
+    let opening = Instant::now();
+    let store = Store::open(dir)?;
+    let open_ms = milliseconds(opening);
+    let stats = store.stats();
+    let mut random = Random(stats.events);
+    // The first stream after opening.
+    let first = Instant::now();
+    read(&store, &name(random.below(1000)))?;
+    let first_stream_us = milliseconds(first) * 1e3;
+    let streams: Vec<String> = (0..ASKED).map(|_| name(random.below(stats.streams))).collect();
+    // Once, so that everything asked for is in memory; then measured.
+    let mut events = 0;
+    for stream in &streams {
+        events += read(&store, stream)?;
+    }
+    let stream_us = percentiles(streams.iter().map(|stream| read(&store, stream).map(drop)))?;
+    let view = store.latest();
+    let ids = (0..ASKED).map(|_| Ok(view.event(Position(1 + random.below(stats.events)))?.event_id()));
+    let ids: Vec<_> = ids.collect::<Done<_>>()?;
+    let locate_us = percentiles(ids.iter().map(|id| {
+        black_box(store.locate(*id)?);
+        Ok(())
+    }))?;
+    let absent_us = percentiles((0..ASKED).map(|_| {
+        let id = chainring::EventId((u128::from(random.next()) << 64 | u128::from(random.next())).to_le_bytes());
+        black_box(store.locate(id)?);
+        Ok(())
+    }))?;
+    let (from, to) = (view.event(Position(1))?.recorded_at_ns(), view.event(Position(stats.events))?.recorded_at_ns());
+    let instant_us = percentiles((0..ASKED).map(|_| {
+        let instant = from + random.below(to - from + 1);
+        black_box(store.at(AsOf::RecordedAt(instant))?);
+        Ok(())
+    }))?;
+    println!(
+        "{}",
+        json!({
+            "open_ms": open_ms,
+            "opened": format!("{:?}", store.report().opened),
+            "events": stats.events,
+            "bytes": stats.bytes,
+            "segments": stats.segments,
+            "index_bytes": index_bytes(dir)?,
+            "first_stream_us": first_stream_us,
+            "events_per_stream": events as f64 / ASKED as f64,
+            "stream_us": stream_us,
+            "locate_us": locate_us,
+            "locate_absent_us": absent_us,
+            "as_of_instant_us": instant_us,
+            "peak_memory_bytes": status_bytes("VmHWM:"),
+            "anonymous_memory_bytes": status_bytes("RssAnon:"),
+        })
+    );
+    Ok(())
+}
+
+fn index_bytes(dir: &Path) -> Done<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "idx") {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// Reads a stream from its beginning; how many events it has.
+fn read(store: &Store, stream: &str) -> Done<u64> {
+    let view = store.latest();
+    let Some(stream) = view.stream(stream)? else { return Ok(0) };
+    let mut count = 0;
+    for event in stream.forward(Version(1))? {
+        black_box(event?.body());
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The time of each, in microseconds: the middle and the slow end.
+fn percentiles(mut tasks: impl Iterator<Item = Done>) -> Done<Value> {
+    let mut times = Vec::new();
+    loop {
+        let start = Instant::now();
+        let Some(done) = tasks.next() else { break };
+        done?;
+        times.push(milliseconds(start) * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(json!({ "p50": times[times.len() / 2], "p99": times[times.len() * 99 / 100] }))
+}
