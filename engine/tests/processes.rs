@@ -5,13 +5,16 @@
 
 #![allow(unsafe_code)] // fork and seccomp, in one place each
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chainring::disk::WritePath;
-use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Opened, Options, Request, Store, VerifyOptions, verify};
+use chainring::{
+    AppendError, Durability, Event, EventId, Log, OpenError, Opened, Options, Position, Request, Store, VerifyOptions, Version, verify,
+};
 
 const ROLE: &str = "CHAINRING_TEST_ROLE";
 const STORE: &str = "CHAINRING_TEST_STORE";
@@ -22,6 +25,7 @@ fn main() {
     let store = std::env::var_os(STORE);
     match (std::env::var(ROLE).as_deref(), store) {
         (Ok("writer"), Some(store)) => write_for_ever(Path::new(&store)),
+        (Ok("follower"), Some(store)) => follow(Path::new(&store)),
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
         (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
         (Ok("little_memory"), Some(store)) => little_memory(Path::new(&store)),
@@ -30,14 +34,99 @@ fn main() {
         (Ok("both_forbidden"), Some(store)) => write_where_forbidden(Path::new(&store), &[URING, DIRECT]),
         _ => {
             a_killed_writer_loses_nothing_it_acknowledged();
+            followers_see_everything_once_in_order_and_nothing_else();
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
             want_of_files_refuses_and_is_no_end();
             want_of_memory_ends_a_process_and_nothing_else();
             what_the_system_forbids_is_done_another_way_and_told();
-            println!("6 passed, 0 failed");
+            println!("7 passed, 0 failed");
         }
     }
+}
+
+/// Follows the store until it is told the end, and says what it has seen.
+fn follow(store: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(100);
+    let store = loop {
+        assert!(Instant::now() < deadline, "there is no store");
+        match Store::open(store) {
+            Ok(store) => break store,
+            Err(OpenError::NotAStore { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    println!("follows from {}", store.latest().end());
+    let mut subscription = store.follow(Position(0));
+    let (mut count, mut versions) = (0, HashMap::new());
+    loop {
+        assert!(Instant::now() < deadline, "the end does not come; {count} events seen");
+        let batch = subscription.next_batch_timeout(Duration::from_millis(100)).unwrap_or_else(|| panic!("{:?}", store.refresh()));
+        for event in batch {
+            let event = event.unwrap();
+            count += 1;
+            assert_eq!(event.position().0, count, "no gap, and nothing twice");
+            let version: &mut u64 = versions.entry(event.stream_id()).or_default();
+            *version += 1;
+            assert_eq!(event.version().0, *version);
+            if count % 97 == 0 {
+                // Everything else that can be asked is answered as of now.
+                let view = store.latest();
+                let name = event.stream().unwrap();
+                assert!(view.stream(name).unwrap().unwrap().version().0 >= *version);
+                assert_eq!(store.locate(event.event_id()).unwrap(), Some(event.position()));
+            }
+            if event.event_type() == "End" {
+                let forward: u64 = store
+                    .latest()
+                    .stream("s1")
+                    .unwrap()
+                    .unwrap()
+                    .forward(Version(1))
+                    .unwrap()
+                    .map(|event| event.unwrap().version().0)
+                    .max()
+                    .unwrap();
+                println!("{count} {} {forward}", event.link());
+                return;
+            }
+        }
+    }
+}
+
+fn followers_see_everything_once_in_order_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut writer = start("writer", path);
+    let mut followers: Vec<Child> = (0..2).map(|_| start("follower", path)).collect();
+    for life in 0..5 {
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        for _ in 0..300 {
+            lines.next().unwrap().unwrap();
+        }
+        if life == 1 {
+            // Some come later, while it is written.
+            followers.extend((0..2).map(|_| start("follower", path)));
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        writer = start("writer", path);
+    }
+    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let log = open(path).unwrap();
+    let receipt = log.append(Event::new("end", "End")).unwrap();
+    let versions = log.head("s1").unwrap();
+    let expected = format!("{} {} {versions}", receipt.first_position(), receipt.events[0].link);
+    for follower in followers {
+        let output = follower.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.lines().last() == Some(&expected), "{said}, not {expected}");
+    }
+    assert!(log.stats().segments > 5);
+    log.close().unwrap();
 }
 
 fn start(role: &str, store: &Path) -> Child {

@@ -362,6 +362,9 @@ pub(crate) struct Tail {
     /// How many events
     #[arg(short = 'n', value_name = "N", default_value_t = 10)]
     pub(crate) count: usize,
+    /// Go on with what is appended, by whichever process, until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
 }
 
 /// Options of `verify`.

@@ -61,6 +61,17 @@ pub(crate) fn tail(path: &Path, args: &Tail, out: &mut Out) -> Answer {
     let view = store.latest();
     view.last_events(args.count)?.iter().try_for_each(|event| show(event, true, out))?;
     out.flush()?;
+    if args.follow {
+        let mut events = store.follow(view.end());
+        while let Some(batch) = events.next_batch() {
+            for event in batch {
+                show(&event?, true, out)?;
+            }
+            out.flush()?;
+        }
+        // It only ends because the store cannot be followed any more.
+        store.refresh()?;
+    }
     Ok(true)
 }
 

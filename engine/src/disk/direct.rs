@@ -115,6 +115,22 @@ impl Disk for DirectDisk {
         self.portable.block_bytes()
     }
 
+    fn create_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        self.portable.create_live()
+    }
+
+    fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        self.portable.open_live()
+    }
+
+    fn has_writer(&self) -> bool {
+        self.portable.has_writer()
+    }
+
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        self.portable.boot_id()
+    }
+
     fn pause(&self) -> bool {
         self.portable.pause()
     }

@@ -50,6 +50,20 @@ impl From<io::Error> for LockError {
     }
 }
 
+/// Whether somebody holds the lock of a directory, as the system lists its locks: asking by locking would be in the way of a writer who comes at this
+/// moment. `false` where that cannot be told.
+pub(super) fn is_locked(directory: &Path) -> bool {
+    let inode = fs::metadata(directory.join(LOCK_FILE)).map(|metadata| metadata.ino());
+    let (Ok(inode), Ok(locks)) = (inode, fs::read_to_string("/proc/locks")) else { return false };
+    // 1: FLOCK  ADVISORY  WRITE 4242 fd:00:131141 0 EOF
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = (words.next(), words.nth(1));
+        kind == (Some("FLOCK"), Some("WRITE")) && words.nth(1).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
+    };
+    locks.lines().any(is_it)
+}
+
 #[derive(Debug)]
 struct Held {
     key: (u64, u64),

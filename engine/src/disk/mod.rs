@@ -133,6 +133,32 @@ pub trait Disk: Send + Sync + Debug {
         true
     }
 
+    /// Where the writer of this directory says how far it is, for other processes; made if it is not there. `None` where there are no others.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn create_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        Ok(None)
+    }
+
+    /// The same for reading; `None` if no writer says anything.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        Ok(None)
+    }
+
+    /// Whether somebody writes this directory now, as far as can be told.
+    fn has_writer(&self) -> bool {
+        false
+    }
+
+    /// What the files of this disk are lost with, if they were not synced: the running system. `None` if that cannot be told.
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        None
+    }
+
     /// Waits a moment for a writer in another process, whose commits come in any order while they are under way. `false` where nobody else can write.
     fn pause(&self) -> bool {
         false

@@ -39,6 +39,8 @@ impl PortableDisk {
 
 /// More than this is not ours.
 const BESIDE_BYTES_MAX: u64 = 4096;
+/// Where a writer says how far it is.
+const LIVE_FILE: &str = "LIVE";
 /// A moment: devices need less for a write, mostly.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -128,6 +130,30 @@ impl Disk for PortableDisk {
         // btrfs, ZFS and bcachefs write to a new place every time; in tmpfs there is nothing to gain.
         const ELSEWHERE: [i64; 4] = [0x9123_683E, 0x2FC1_2FC1, 0xCA45_1A4E, 0x0102_1994];
         statfs(&self.directory).is_ok_and(|system| !ELSEWHERE.contains(&system.f_type))
+    }
+
+    fn create_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        match self.open(LIVE_FILE, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(LIVE_FILE).map(Some),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        match self.open(LIVE_FILE, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    fn has_writer(&self) -> bool {
+        lock::is_locked(&self.directory)
+    }
+
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let digits: String = text.trim().chars().filter(|&digit| digit != '-').collect();
+        Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
     }
 
     fn pause(&self) -> bool {

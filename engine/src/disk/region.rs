@@ -23,9 +23,6 @@ use rustix::time::{ClockId, clock_gettime};
 const PROBE_BYTES: usize = 64 << 10;
 /// The smallest page there is; larger ones only make the kernel bring in more.
 const PAGE_BYTES: usize = 4096;
-/// Of a part that nobody has asked for, and of one in which somebody has asked for less than all.
-const UNTOUCHED: u64 = 0;
-const TOUCHED: u64 = 1;
 /// How long a probe counts.
 const PROBE_MS_MAX: u64 = 100;
 
@@ -74,7 +71,7 @@ impl Region {
 
     /// A mapping of the file at `path`, from its first byte.
     pub(super) fn mapped(map: Mmap, path: PathBuf, file: &Metadata) -> Region {
-        let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(UNTOUCHED)).collect();
+        let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(0)).collect();
         Region { source: Source::Mapped(Mapped { map, path, identity: identity(file), probed }) }
     }
 
@@ -129,6 +126,34 @@ fn clamped(offset: u64, count: u64, all: usize) -> Range<usize> {
     start..start + usize::try_from(count).unwrap_or(all).min(all - start)
 }
 
+/// When a part was last probed, in milliseconds of a clock that never steps, and whether that was the whole of it. 0 = never.
+#[derive(Debug, Clone, Copy)]
+struct PartState(u64);
+
+impl PartState {
+    fn whole(now_ms: u64) -> u64 {
+        now_ms << 1
+    }
+
+    fn partly(now_ms: u64) -> u64 {
+        now_ms << 1 | 1
+    }
+
+    fn is_untouched(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Something of it was probed a moment ago.
+    fn is_recent(self, now_ms: u64) -> bool {
+        !self.is_untouched() && now_ms.saturating_sub(self.0 >> 1) <= PROBE_MS_MAX
+    }
+
+    /// All of it was.
+    fn is_fresh(self, now_ms: u64) -> bool {
+        self.is_recent(now_ms) && self.0 & 1 == 0
+    }
+}
+
 #[derive(Debug)]
 struct Mapped {
     map: Mmap,
@@ -136,7 +161,7 @@ struct Mapped {
     path: PathBuf,
     /// The name may lead to another file later: packing renames over it. This one exists as long as it is mapped.
     identity: (u64, u64),
-    /// When each part was last probed, in milliseconds of a clock that never steps, or [`UNTOUCHED`] or [`TOUCHED`]. Relaxed: it only saves calls.
+    /// A [`PartState`] for each part. Relaxed: it only saves calls.
     probed: Box<[AtomicU64]>,
 }
 
@@ -148,11 +173,10 @@ impl Mapped {
         while end < range.end {
             let part = end / PROBE_BYTES;
             let part_end = self.map.len().min((part + 1) * PROBE_BYTES);
-            let probed = &self.probed[part];
-            if now_ms.saturating_sub(probed.load(Ordering::Relaxed)) <= PROBE_MS_MAX {
+            if self.state(part).is_fresh(now_ms) {
                 end = part_end;
             } else if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
-                probed.store(now_ms, Ordering::Relaxed);
+                self.probed[part].store(PartState::whole(now_ms), Ordering::Relaxed);
                 end = part_end;
             } else {
                 // A bad sector takes only its own page with it: what was asked for may lie beside it. Not remembered, and no neighbours.
@@ -164,25 +188,25 @@ impl Mapped {
         Ok(end)
     }
 
-    /// Whether nobody has asked for the part in which a range begins.
-    fn is_untouched(&self, range: &Range<usize>) -> bool {
-        self.probed.get(range.start / PROBE_BYTES).is_some_and(|probed| probed.load(Ordering::Relaxed) == UNTOUCHED)
+    fn state(&self, part: usize) -> PartState {
+        PartState(self.probed[part].load(Ordering::Relaxed))
     }
 
-    /// Probes the pages of a range, where nobody has asked for anything near, and whole parts otherwise: then it pays. The end of what can be read.
+    /// Probes only the pages of a range, unless its part was asked for a moment ago: then it pays to probe the whole. The end of what can be read.
     fn probe_apart(&self, range: Range<usize>) -> Result<usize, (u64, io::Error)> {
-        if range.is_empty() || !self.is_untouched(&range) {
+        let (part, now_ms) = (range.start / PROBE_BYTES, now_ms());
+        if range.is_empty() || self.state(part).is_recent(now_ms) {
             return self.probe(range);
         }
         let end = self.map.len().min(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
         self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
-        self.probed[range.start / PROBE_BYTES].store(TOUCHED, Ordering::Relaxed);
+        self.probed[part].store(PartState::partly(now_ms), Ordering::Relaxed);
         Ok(end)
     }
 
     /// madvise(pages, MADV_WILLNEED), where nobody has asked for anything near.
     fn will_read(&self, range: Range<usize>) {
-        if !range.is_empty() && self.is_untouched(&range) {
+        if !range.is_empty() && self.state(range.start / PROBE_BYTES).is_untouched() {
             let start = range.start / PAGE_BYTES * PAGE_BYTES;
             // A hint: what cannot be brought in is met by whoever reads it.
             let _ = self.map.advise_range(Advice::WillNeed, start, range.end - start);

@@ -182,6 +182,29 @@ impl Index {
         }
     }
 
+    /// Takes over runs that the writer in another process has made, of a store whose segments have these headers. Whether there are more than before.
+    pub(crate) fn adopt(&self, headers: &[SegmentHeader]) -> bool {
+        let _work = lock(&self.work);
+        // One that was merged away meanwhile is met the next time.
+        let Ok(chosen) = choose(&*self.disk, headers, headers.len() as u64) else { return false };
+        self.replace(chosen)
+    }
+
+    /// Takes over the runs of the same store as it was opened anew.
+    pub(crate) fn adopt_from(&self, other: &Index) {
+        let _work = lock(&self.work);
+        self.replace((*other.runs()).clone());
+    }
+
+    fn replace(&self, chosen: Runs) -> bool {
+        let same_keys = chosen.all.first().is_none_or(|run| run.key_seed() == self.keys.seed());
+        let is_more = same_keys && chosen.last_segment() > self.runs().last_segment();
+        if is_more {
+            *write(&self.runs) = Arc::new(chosen);
+        }
+        is_more
+    }
+
     pub(crate) fn runs(&self) -> Arc<Runs> {
         Arc::clone(&read(&self.runs))
     }

@@ -97,7 +97,8 @@ pub struct Stats {
     pub log_id: Link,
 }
 
-/// A store, for reading. Opening one reads it, takes no lock and never writes; it shows what recovery would keep.
+/// A store, for reading. Opening one takes no lock and never writes; it shows what recovery would keep, and of what another process writes at this moment
+/// only what is durable. It does not change until it is asked to: [`Store::refresh`].
 #[derive(Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
@@ -127,10 +128,8 @@ impl Store {
         let recovered = sequencer::recover(&environment.disk, directory, Access::Read)?;
         let mut report = report(&recovered, recovered.epoch);
         report.rollback = rollback(environment, &recovered)?;
-        let (origin, log_id, segment_bytes) = (recovered.origin, recovered.log_id, recovered.segment_bytes);
-        let shared = Arc::new(Shared::new(recovered.catalog, recovered.directory, recovered.next_position, recovered.index));
-        // What others append meanwhile is not seen.
-        shared.end();
+        let (origin, log_id, segment_bytes) = (recovered.origin.clone(), recovered.log_id, recovered.segment_bytes);
+        let shared = Shared::following(recovered, &environment.disk, directory);
         Ok(Store {
             shared,
             directory: directory.to_owned(),
@@ -140,6 +139,15 @@ impl Store {
             segment_bytes,
             write_path: environment.disk.write_path(),
         })
+    }
+
+    /// Takes in what the writer of the store, in another process, has made durable since it was opened or refreshed. Whether there is anything new; views
+    /// that are held do not change. Of a [`Log`] there never is: what it appends is there.
+    ///
+    /// # Errors
+    /// As for [`Store::open`]: the store was damaged, put back to an earlier state, or cannot be read.
+    pub fn refresh(&self) -> Result<bool, OpenError> {
+        self.shared.refresh()
     }
 
     /// What opening found.

@@ -43,7 +43,13 @@ pub struct Subscription {
     /// The next position to look at.
     position: u64,
     chosen: Chosen,
+    /// It follows a writer in another process, who has to be asked.
+    asks: bool,
 }
+
+/// How long a subscription that has to ask waits before it asks again: from the first to the last, while nothing comes.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// What a subscription shows.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +82,16 @@ impl Store {
     /// that store ends.
     #[must_use]
     pub fn subscribe(&self, from: Position) -> Subscription {
-        Subscription { view: self.latest(), position: from.0, chosen: Chosen::default() }
+        Subscription { view: self.latest(), position: from.0, chosen: Chosen::default(), asks: false }
+    }
+
+    /// As [`Store::subscribe`], for a store that was opened for reading: follows whoever writes it, in other processes, one after the other. It does not end
+    /// by itself; [`Subscription::next_batch_timeout`] gives time to think about that. A task that follows cannot be woken by another process: it asks
+    /// [`Store::refresh`] and takes [`Subscription::ready`] when its own timer says so.
+    #[must_use]
+    pub fn follow(&self, from: Position) -> Subscription {
+        let asks = !self.shared.is_written_here();
+        Subscription { asks, ..self.subscribe(from) }
     }
 }
 
@@ -111,6 +126,9 @@ impl Subscription {
     /// Whether everything was shown and nothing will come.
     #[must_use]
     pub fn is_over(&self) -> bool {
+        if self.asks {
+            return false;
+        }
         // First whether something can come, then what is there: the other way round, the last of it could be missed.
         let has_ended = self.view.shared.has_ended();
         has_ended && self.position >= self.view.shared.watermark()
@@ -124,11 +142,12 @@ impl Subscription {
             self.view.limit = limit;
             self.view.catalog = self.view.shared.catalog();
         }
-        let Subscription { view, position, chosen } = self;
+        let Subscription { view, position, chosen, .. } = self;
         Batch { events: Events::new(view, *position, view.limit), position, chosen, has_failed: false }
     }
 
-    /// What is there, once there is something; what was filtered out counts as something. `None` when the log has ended.
+    /// What is there, once there is something; what was filtered out counts as something. `None` when the log has ended, or another process's log can no
+    /// longer be followed: [`Store::refresh`] says why.
     pub fn next_batch(&mut self) -> Option<Batch<'_>> {
         let has_news = self.wait(|| None).expect("it waits for ever");
         has_news.then(|| self.ready())
@@ -162,7 +181,24 @@ impl Subscription {
     }
 
     /// Waits for news: `Some(true)` if there are some, `Some(false)` if none will come, `None` if no time is left.
-    fn wait(&self, left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+    fn wait(&self, mut left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+        let mut pause = PAUSE_MIN;
+        while self.asks {
+            if self.position < self.view.shared.watermark() {
+                return Some(true);
+            }
+            match self.view.shared.refresh() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(_) => return Some(false),
+            }
+            let left = left().unwrap_or(PAUSE_MAX);
+            if left.is_zero() {
+                return None;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
         self.view.shared.moved.wait(|| self.news(), || false, left)
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Commit<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
+    /// Offset in the file of the first of them.
+    base: u64,
     seed: Seed,
     block_bytes: u64,
     /// Where commits must have ended.
@@ -64,7 +66,13 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: &SegmentHeader) -> Cursor<'a> {
         let block_bytes = u64::from(header.block_bytes.get());
         let limit = header.segment_bytes.get().min(bytes.len() as u64);
-        Cursor { bytes, seed: Seed::new(&header.salt), block_bytes, limit, at: header.start(), broken: Vec::new() }
+        Cursor { bytes, base: 0, seed: Seed::new(&header.salt), block_bytes, limit, at: header.start(), broken: Vec::new() }
+    }
+
+    /// Starts at an offset where a commit begins; `bytes` is the file from there on, as far as it was read.
+    pub(crate) fn from_offset(bytes: &'a [u8], header: &SegmentHeader, at: u64) -> Cursor<'a> {
+        let limit = header.segment_bytes.get().min(at + bytes.len() as u64);
+        Cursor { base: at, at, limit, ..Cursor::new(bytes, header) }
     }
 
     /// Continues at an offset where a commit begins.
@@ -79,12 +87,13 @@ impl<'a> Cursor<'a> {
 
     /// The bytes from an offset on; empty beyond the end.
     fn from(&self, offset: u64) -> &'a [u8] {
-        self.bytes.get(offset as usize..self.limit as usize).unwrap_or_default()
+        let (start, end) = (offset.wrapping_sub(self.base), self.limit.saturating_sub(self.base));
+        self.bytes.get(start as usize..end as usize).unwrap_or_default()
     }
 
     /// What stands at the cursor.
     pub(crate) fn mark(&self) -> Mark {
-        Mark::of(self.bytes.get(self.at as usize..).unwrap_or_default())
+        Mark::of(self.bytes.get((self.at - self.base) as usize..).unwrap_or_default())
     }
 
     /// Frames, valid by themselves, that stand before the place where the last call of [`Cursor::next_commit`] failed.
@@ -170,11 +179,11 @@ impl<'a> Cursor<'a> {
 
     /// Valid trailers at block ends at or behind the cursor, with their offsets, wherever damage lies: evidence of what was durable.
     pub(crate) fn trailers_behind(&self) -> impl Iterator<Item = (u64, CommitTrailer)> + use<'a> {
-        let (seed, block, bytes) = (self.seed, self.block_bytes, self.bytes);
+        let (seed, block, bytes, base) = (self.seed, self.block_bytes, self.bytes, self.base);
         let first = self.at + block;
         (first..=self.limit).step_by(block as usize).filter_map(move |end| {
             let offset = end - TRAILER_BYTES as u64;
-            Some((offset, CommitTrailer::parse(bytes.get(offset as usize..end as usize)?, seed, offset).ok()?))
+            Some((offset, CommitTrailer::parse(bytes.get((offset - base) as usize..(end - base) as usize)?, seed, offset).ok()?))
         })
     }
 }

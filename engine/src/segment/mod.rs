@@ -133,6 +133,12 @@ impl Segment {
         }
     }
 
+    /// Adds to the position table of a segment that somebody else writes.
+    pub(crate) fn add_offsets(&self, offsets: &[u32]) {
+        let body = self.body.get().expect("a live segment has a body");
+        write(&body.offsets).extend_from_slice(offsets);
+    }
+
     /// The position table of a segment that was read or is written.
     pub(crate) fn offsets(&self) -> Vec<u32> {
         self.body.get().map(|body| read(&body.offsets).clone()).unwrap_or_default()

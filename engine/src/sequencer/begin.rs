@@ -13,6 +13,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::core::{Core, CoreOptions, Intake, Leftovers, segment_salt};
 use super::decide::Found;
+use super::live::LiveWriter;
 use super::recover::{LastSegment, Recovered};
 use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
 use crate::disk::{DirectoryLock, Environment};
@@ -158,7 +159,8 @@ pub(crate) fn begin(
     }
     let shared = Shared::new(recovered.catalog, directory, recovered.next_position, recovered.index);
     core.leave_mark(&shared);
-    Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared)))
+    let live = LiveWriter::new(&*core.environment.disk, core.log_id, core.epoch, shared.watermark());
+    Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared), live))
 }
 
 /// Goes on where the last segment ends: nothing follows its closing commit.

@@ -26,8 +26,10 @@ mod cold;
 mod core;
 mod decide;
 mod flights;
+mod follow;
 mod heads;
 mod index;
+mod live;
 mod pack;
 mod parcels;
 mod pipeline;
@@ -50,6 +52,8 @@ pub use remember::Remembered;
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
 pub use request::{EventReceipt, EventReceipts, Receipt};
 
+use follow::Follower;
+use live::LiveWriter;
 use pipeline::Pipeline;
 
 /// The rings: how many, and how many requests and bytes each holds. Together they also bound a commit: large enough that a sync is paid by thousands
@@ -91,6 +95,8 @@ pub(crate) struct Shared {
     /// As in the directory, for those who only want to know whether it is 0. Relaxed.
     streams_from: AtomicU64,
     births: Births,
+    /// Of a store that was opened for reading: how it follows its writer. Held by whoever looks for news.
+    followed: Mutex<Option<Box<Follower>>>,
 }
 
 impl Shared {
@@ -100,6 +106,7 @@ impl Shared {
             index,
             streams_from: AtomicU64::new(directory.streams_from()),
             births: Births::default(),
+            followed: Mutex::new(None),
             catalog: RwLock::new(Arc::new(catalog)),
             directory: RwLock::new(directory),
             watermark: AtomicU64::new(watermark),
@@ -111,6 +118,11 @@ impl Shared {
 
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark.load(Ordering::Acquire)
+    }
+
+    /// The one who writes is in this process, and says what moves.
+    pub(crate) fn is_written_here(&self) -> bool {
+        lock(&self.followed).is_none()
     }
 
     /// Nothing becomes durable any more. Asked before the watermark, it says whether that was the last one.
@@ -233,10 +245,10 @@ pub(crate) struct Sequencer {
 }
 
 impl Sequencer {
-    fn new(core: Core, intake: Intake, rings: Arc<Rings<Submission>>, shared: Arc<Shared>) -> Sequencer {
+    fn new(core: Core, intake: Intake, rings: Arc<Rings<Submission>>, shared: Arc<Shared>, live: LiveWriter) -> Sequencer {
         Sequencer {
             opened_epoch: core.epoch,
-            pipeline: Pipeline::new(rings, shared, Arc::clone(&core.environment.disk)),
+            pipeline: Pipeline::new(rings, shared, Arc::clone(&core.environment.disk), live),
             helm: Mutex::new(Helm { core, intake }),
             waiting_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),

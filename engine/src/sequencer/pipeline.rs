@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::core::{Answers, Commit};
 use super::flights::{Flights, Released};
+use super::live::LiveWriter;
 use super::parcels::Parcels;
 use super::request::Answer;
 use super::{Reply, Shared, Submission};
@@ -28,10 +29,11 @@ pub(crate) struct Pipeline {
     pub poison: OnceLock<Arc<Poison>>,
     flights: Mutex<Flights<(Reply, Answer)>>,
     disk: Arc<dyn Disk>,
+    live: LiveWriter,
 }
 
 impl Pipeline {
-    pub(super) fn new(rings: Arc<Rings<Submission>>, shared: Arc<Shared>, disk: Arc<dyn Disk>) -> Pipeline {
+    pub(super) fn new(rings: Arc<Rings<Submission>>, shared: Arc<Shared>, disk: Arc<dyn Disk>, live: LiveWriter) -> Pipeline {
         Pipeline {
             rings,
             gate: Gate::default(),
@@ -41,6 +43,7 @@ impl Pipeline {
             poison: OnceLock::new(),
             flights: Mutex::new(Flights::new()),
             disk,
+            live,
         }
     }
 
@@ -54,6 +57,7 @@ impl Pipeline {
         // As in `land`.
         self.shared.watermark.fetch_max(position, Ordering::Release);
         drop(flights);
+        self.live.write(|| self.shared.watermark());
         self.shared.moved.advance();
     }
 
@@ -82,6 +86,10 @@ impl Pipeline {
                     // Release: pairs with the Acquire in `Shared::watermark`; who sees it sees the placed frames and heads below it. Under the lock, so
                     // that it never goes back.
                     self.shared.watermark.fetch_max(watermark, Ordering::Release);
+                }
+                drop(flights);
+                if watermark.is_some() {
+                    self.live.write(|| self.shared.watermark());
                 }
                 answers
             }

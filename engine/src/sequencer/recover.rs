@@ -237,7 +237,8 @@ impl Recovery<'_> {
 }
 
 /// State while reading a store from its beginning.
-struct Scan {
+#[derive(Debug)]
+pub(super) struct Scan {
     catalog: Catalog,
     directory: Directory,
     buckets: Buckets,
@@ -278,6 +279,37 @@ impl Scan {
             last_end: 0,
             streams: 0,
         }
+    }
+
+    /// Goes on behind a store that was read; gives what readers look at.
+    pub(super) fn resume(recovered: Recovered) -> (Scan, Catalog, Directory) {
+        let scan = Scan {
+            buckets: recovered.buckets,
+            log_id: Some(recovered.log_id),
+            origin: Some(recovered.origin),
+            next_position: recovered.next_position,
+            commit_digest: recovered.commit_digest,
+            time_ns: recovered.time_ns,
+            epoch: recovered.epoch,
+            watermark: recovered.watermark,
+            segment_bytes: recovered.segment_bytes,
+            ..Scan::new()
+        };
+        (scan, recovered.catalog, recovered.directory)
+    }
+
+    /// Position of the next record.
+    pub(super) fn next_position(&self) -> u64 {
+        self.next_position
+    }
+
+    pub(super) fn directory_mut(&mut self) -> &mut Directory {
+        &mut self.directory
+    }
+
+    /// The segment ends here, before its successor is looked at.
+    pub(super) fn end_segment(&mut self, end: u64) {
+        self.last_end = end;
     }
 
     /// Takes in a sealed segment as the index and the headers describe it: there is as much of it as they say.
@@ -379,7 +411,7 @@ impl Scan {
     }
 
     /// Whether a header continues what was read before it (rule S6). Heads roots are left to verification.
-    fn check_lineage(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
+    pub(super) fn check_lineage(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
         let first = header.number.get() == 1;
         let continues = header.first_position.get() == self.next_position
             && header.epoch.get() >= self.epoch
@@ -479,7 +511,13 @@ impl Scan {
     }
 
     /// Takes in a commit whose checksums hold: it must continue the log (rules C5, C6 as far as stated, H1 and H2 as far as heads show).
-    fn take_in(&mut self, name: &str, header: &SegmentHeader, commit: &Commit<'_>, offsets: &mut Vec<u32>) -> Result<(), OpenError> {
+    pub(super) fn take_in(
+        &mut self,
+        name: &str,
+        header: &SegmentHeader,
+        commit: &Commit<'_>,
+        offsets: &mut Vec<u32>,
+    ) -> Result<(), OpenError> {
         let trailer = &commit.trailer;
         let tampered = |offset, violation| OpenError::Damaged(Fault::new(FaultKind::Tampered, name.to_owned(), offset, violation));
         let continues = trailer.first_position.get() == self.next_position

@@ -1,0 +1,261 @@
+//! Following the writer of a store from another process: reads on where it stopped, as far as the live mark says, over segments that end and begin.
+//!
+//! Always: what is shown was durable. Every commit is read with its checksums and continues the one before it, as when a store is opened. Never: locks, or
+//! writes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::{Link, Violation};
+
+use super::live::Live;
+use super::recover::{LastSegment, Recovered, Scan, recover};
+use super::{Directory, Shared};
+use crate::disk::{Access, Disk, DiskFile};
+use crate::error::{Fault, FaultKind, OpenError};
+use crate::index::Index;
+use crate::segment::{Cursor, Image, ImageWriter, PositionTables, Segment, Unread, open_segment};
+use crate::sync::model::lock;
+use crate::sync::{Arc, Ordering, RwLockWriteGuard, write};
+
+/// Read at once; more if a commit is larger.
+const WINDOW_BYTES: u64 = 1 << 20;
+/// Memory for heads of streams that the index knows.
+const HEADS_BYTES_MAX: u64 = 256 << 20;
+
+/// How far a store was read.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    log_id: Link,
+    scan: Scan,
+    header: SegmentHeader,
+    file: Arc<dyn DiskFile>,
+    /// Where the commits end that were read.
+    end: u64,
+    /// The last segment in memory, once there was something to add to it.
+    image: Option<ImageWriter>,
+    /// Headers of all segments, once they were asked for.
+    headers: Vec<SegmentHeader>,
+}
+
+impl Shared {
+    /// What readers of a store share that was just read. What its writer, if there is one, has not made durable is not shown yet.
+    pub(crate) fn following(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> Arc<Shared> {
+        let mut watermark = recovered.next_position;
+        let live = Live::read(&**disk, recovered.log_id).filter(|live| live.is_of_this_boot && live.epoch >= recovered.epoch);
+        if let Some(live) = live.filter(|live| live.position < watermark && disk.has_writer()) {
+            watermark = live.position.max(1);
+        }
+        let (follower, parts) = Follower::new(recovered, disk, directory);
+        let Parts { catalog, directory, index } = parts;
+        let shared = Arc::new(Shared::new(catalog, directory, watermark, index));
+        *lock(&shared.followed) = Some(Box::new(follower));
+        // Who does not ask for it does not see what others append.
+        shared.end();
+        shared
+    }
+
+    /// Takes in what the writer of the store has made durable since. Whether there is anything new. Of a log that is written here there never is.
+    pub(crate) fn refresh(&self) -> Result<bool, OpenError> {
+        let mut followed = lock(&self.followed);
+        let Some(follower) = &mut *followed else { return Ok(false) };
+        let before = self.watermark();
+        let Some(live) = Live::read(&*follower.disk, follower.log_id).filter(|live| live.position > before) else { return Ok(false) };
+        if follower.advance(self, live.position).is_err() {
+            // What was read and not shown may have been cut by the next writer. Whatever it is, opening the store says so.
+            follower.begin_again(self)?;
+            follower.advance(self, live.position)?;
+        }
+        let now = follower.scan.next_position().min(live.position).max(before);
+        self.watermark.fetch_max(now, Ordering::Release);
+        self.moved.advance();
+        Ok(now > before)
+    }
+
+    /// As [`super::Sequencer`] does for its directory.
+    fn forget(&self, next_position: u64) {
+        let indexed_to = self.index.runs().end();
+        self.indexed_to.store(indexed_to, Ordering::Release);
+        let mut directory = write(&self.directory);
+        let forgotten = directory.forget(indexed_to, next_position, HEADS_BYTES_MAX);
+        self.streams_from.store(directory.streams_from(), Ordering::Relaxed);
+        drop(directory);
+        drop(forgotten);
+    }
+}
+
+/// What readers look at.
+struct Parts {
+    catalog: crate::segment::Catalog,
+    directory: Directory,
+    index: Arc<Index>,
+}
+
+/// The directory of readers, lent to the scan for as long as it takes commits in.
+struct Lent<'a> {
+    readers: RwLockWriteGuard<'a, Directory>,
+    scan: &'a mut Scan,
+}
+
+impl<'a> Lent<'a> {
+    fn new(shared: &'a Shared, scan: &'a mut Scan) -> Lent<'a> {
+        let mut readers = write(&shared.directory);
+        std::mem::swap(&mut *readers, scan.directory_mut());
+        Lent { readers, scan }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        std::mem::swap(&mut *self.readers, self.scan.directory_mut());
+    }
+}
+
+impl Follower {
+    fn new(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> (Follower, Parts) {
+        let log_id = recovered.log_id;
+        let LastSegment { file, header, end, .. } = &recovered.last;
+        let (file, header, end) = (Arc::clone(file), *header, *end);
+        let index = Arc::clone(&recovered.index);
+        let (scan, catalog, readers) = Scan::resume(recovered);
+        let (disk, directory) = (Arc::clone(disk), directory.to_owned());
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, image: None, headers: Vec::new() };
+        (follower, Parts { catalog, directory: readers, index })
+    }
+
+    /// Reads the store anew, as if it were opened now.
+    fn begin_again(&mut self, shared: &Shared) -> Result<(), OpenError> {
+        let recovered = recover(&self.disk, &self.directory, Access::Read)?;
+        if recovered.log_id != self.log_id || recovered.next_position < shared.watermark() {
+            return Err(self.irregular("the store does not continue what was read of it"));
+        }
+        let (follower, parts) = Follower::new(recovered, &self.disk, &self.directory);
+        *self = follower;
+        *write(&shared.directory) = parts.directory;
+        shared.change_catalog(|catalog| *catalog = parts.catalog);
+        shared.index.adopt_from(&parts.index);
+        shared.indexed_to.store(shared.index.runs().end(), Ordering::Release);
+        Ok(())
+    }
+
+    fn irregular(&self, why: &'static str) -> OpenError {
+        let name = file_name(self.header.number.get());
+        OpenError::Damaged(Fault::new(FaultKind::Tampered, name, self.end, Violation { rule: "S6", why }))
+    }
+
+    /// Reads on up to a position, or as far as there is anything.
+    fn advance(&mut self, shared: &Shared, to: u64) -> Result<(), OpenError> {
+        while self.scan.next_position() < to && (self.read_on(shared, to)? || self.step_over(shared)?) {}
+        Ok(())
+    }
+
+    /// The image of the last segment, with what was read of it.
+    fn image(&mut self, shared: &Shared) -> Result<&mut ImageWriter, OpenError> {
+        let name = file_name(self.header.number.get());
+        if self.image.is_none() {
+            let mut image = Image::create(self.header.segment_bytes.get() as usize).map_err(OpenError::io(format!("holding {name}")))?;
+            let catalog = shared.catalog();
+            let read = catalog.segment(catalog.len() - 1);
+            let existing = read.read(0, self.end)?;
+            image.place(self.end as usize, |room| room.copy_from_slice(&existing[..room.len()]));
+            let live = Arc::new(Segment::live(&self.header, Arc::clone(image.image()), read.offsets()));
+            shared.change_catalog(|catalog| catalog.replace_last(live));
+            self.image = Some(image);
+        }
+        Ok(self.image.as_mut().expect("it was just made"))
+    }
+
+    /// Takes in commits of the last segment, until `to`. `false` if there are none that are whole.
+    fn read_on(&mut self, shared: &Shared, to: u64) -> Result<bool, OpenError> {
+        let name = file_name(self.header.number.get());
+        let file_bytes = self.file.bytes().map_err(OpenError::io(format!("reading {name}")))?.min(self.header.segment_bytes.get());
+        let mut window = WINDOW_BYTES;
+        loop {
+            let bytes = file_bytes.saturating_sub(self.end).min(window);
+            let mut buffer = vec![0; bytes as usize];
+            match self.file.read_exact_at(&mut buffer, self.end) {
+                // It has ended meanwhile, and what was reserved of it was given back.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                read => read.map_err(OpenError::io(format!("reading {name}")))?,
+            }
+            if self.take_in(shared, &name, &buffer, to)? {
+                return Ok(true);
+            }
+            if bytes < window {
+                return Ok(false);
+            }
+            window *= 4;
+        }
+    }
+
+    fn take_in(&mut self, shared: &Shared, name: &str, buffer: &[u8], to: u64) -> Result<bool, OpenError> {
+        self.image(shared)?;
+        let header = self.header;
+        let catalog = shared.catalog();
+        let segment = catalog.segment(catalog.len() - 1);
+        let image = self.image.as_mut().expect("it was just made");
+        let mut cursor = Cursor::from_offset(buffer, &header, self.end);
+        let lent = Lent::new(shared, &mut self.scan);
+        let mut offsets = Vec::new();
+        while lent.scan.next_position() < to
+            && let Ok(commit) = cursor.next_commit()
+        {
+            lent.scan.take_in(name, &header, &commit, &mut offsets)?;
+        }
+        // Readers get the directory back when what its heads lead to is there.
+        let read = &buffer[..(cursor.offset() - self.end) as usize];
+        image.place(read.len(), |room| room.copy_from_slice(read));
+        segment.add_offsets(&offsets);
+        drop(lent);
+        self.end = cursor.offset();
+        Ok(!read.is_empty())
+    }
+
+    /// Goes on with the next segment, if there is one. What the last one holds up to the end that its successor names is read first.
+    fn step_over(&mut self, shared: &Shared) -> Result<bool, OpenError> {
+        let number = self.header.number.get();
+        let (file, header) = match open_segment(&*self.disk, number + 1, Access::Read) {
+            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        let named_end = header.prev_end_offset.get();
+        while self.end < named_end && self.read_on(shared, header.first_position.get())? {}
+        if self.end != named_end {
+            return Err(self.irregular("the segment does not end where its successor says"));
+        }
+        self.scan.end_segment(self.end);
+        self.scan.check_lineage(&header)?;
+        let name = file_name(number + 1);
+        let mut start = vec![0; header.start() as usize];
+        file.read_exact_at(&mut start, 0).map_err(OpenError::io(format!("reading {name}")))?;
+        let mut image = Image::create(header.segment_bytes.get() as usize).map_err(OpenError::io(format!("holding {name}")))?;
+        image.place(start.len(), |room| room.copy_from_slice(&start));
+        let tables = Arc::clone(&shared.index) as Arc<dyn PositionTables>;
+        let next_position = self.scan.next_position();
+        let unread = Unread::new(Arc::clone(&self.disk), self.header, self.end, header.prev_footer_bytes.get(), next_position, tables);
+        let ended = Arc::new(Segment::unread(&self.header, unread));
+        let live = Arc::new(Segment::live(&header, Arc::clone(image.image()), Vec::new()));
+        shared.change_catalog(|catalog| {
+            catalog.replace_last(ended);
+            catalog.push(live);
+        });
+        write(&shared.directory).begin_segment(next_position);
+        (self.file, self.header, self.end, self.image) = (file, header, header.start(), Some(image));
+        self.adopt_index(shared)?;
+        Ok(true)
+    }
+
+    /// Takes over what the writer has brought into the index, and lets go of what that knows.
+    fn adopt_index(&mut self, shared: &Shared) -> Result<(), OpenError> {
+        for number in self.headers.len() as u64 + 1..=self.header.number.get() {
+            self.headers.push(open_segment(&*self.disk, number, Access::Read)?.1);
+        }
+        if shared.index.adopt(&self.headers) {
+            shared.forget(self.scan.next_position());
+        }
+        Ok(())
+    }
+}
