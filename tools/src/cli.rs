@@ -267,6 +267,9 @@ pub(crate) struct State {
     /// position:N, version:N, event:ID, recorded:TIME or occurred:TIME (RFC 3339)
     #[arg(long, value_name = "POINT", value_parser = point)]
     pub(crate) as_of: Option<Point>,
+    /// Keep states of the stream in this directory, so that they need not be made of all events again
+    #[arg(long, value_name = "DIR", requires = "stream")]
+    pub(crate) snapshots: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value = "json")]
     pub(crate) format: Format,

@@ -1,11 +1,11 @@
 //! `find`: events by what they say of themselves, wherever they are.
 //!
-//! Reads everything once; what is asked for first is what costs least to look at.
+//! The index is asked for what is likely to be named least often; where it cannot be asked, everything is read once.
 
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{EventRef, Metadata, Store};
+use chainring::{AsOf, By, EventRef, Metadata, Position, ReadError, Store};
 
 use crate::cli::Find;
 use crate::output::{Answer, Failure, Out, progress};
@@ -15,12 +15,46 @@ use crate::{show, state, time};
 pub(crate) fn run(path: &Path, args: &Find, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = state::view(&store, args.as_of.as_ref())?;
-    let bar = progress("find", store.stats().events, false);
+    // Recorded times never run backwards: they bound positions.
+    let (mut from, mut to) = (Position(0), view.end());
+    if let Some(between) = args.between.as_ref().filter(|_| !args.occurred) {
+        let before = time::to_nanoseconds(between.from).checked_sub(1);
+        from = before.map_or(Ok(Position(0)), |before| store.at(AsOf::RecordedAt(before)).map(|view| view.end()))?;
+        to = to.min(store.at(AsOf::RecordedAt(time::to_nanoseconds(between.to)))?.end());
+    }
+    let found = match narrowest(args) {
+        Some(by) => print(view.events_by(by, from), to, args, out)?,
+        None => print(view.events_in(from..=Position(to.0.saturating_sub(1))), to, args, out)?,
+    };
+    out.flush()?;
+    Ok(found > 0)
+}
+
+/// What the index is asked for: of what was asked, that which fewest events are likely to name.
+fn narrowest(args: &Find) -> Option<By<'_>> {
+    let event_type = match &args.event_type[..] {
+        [event_type] => Some(By::Type(event_type)),
+        _ => None,
+    };
+    let correlation = args.correlation.as_deref().map(By::Correlation);
+    correlation.or(args.authority.as_deref().map(By::Authority)).or(args.actor.as_deref().map(By::Actor)).or(event_type)
+}
+
+fn print<'a>(
+    events: impl Iterator<Item = Result<EventRef<'a>, ReadError>>,
+    to: Position,
+    args: &Find,
+    out: &mut Out,
+) -> Result<usize, Failure> {
+    let bar = progress("find", to.0, false);
     let mut found = 0;
-    for (count, event) in view.events().enumerate() {
+    for (count, event) in events.enumerate() {
         let event = event?;
+        if event.position() >= to {
+            break;
+        }
         if count % 4096 == 0 {
-            bar.set_position(count as u64);
+            bar.set_position(event.position().0);
         }
         if matches(args, &event)? {
             show::show(&event, true, out)?;
@@ -31,8 +65,7 @@ pub(crate) fn run(path: &Path, args: &Find, out: &mut Out) -> Answer {
         }
     }
     bar.finish_and_clear();
-    out.flush()?;
-    Ok(found > 0)
+    Ok(found)
 }
 
 fn matches(args: &Find, event: &EventRef<'_>) -> Result<bool, Failure> {

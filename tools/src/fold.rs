@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use chainring::{EventRef, ReadError};
+
 use crate::rawjson;
 
 /// A fold under way.
@@ -15,6 +17,36 @@ pub(crate) struct Fold {
     fields: Option<BTreeMap<String, String>>,
     /// Data of the last event, while `fields` is `None`.
     last: String,
+}
+
+/// The same for the engine, which keeps snapshots of it.
+pub(crate) struct Fields;
+
+impl chainring::Fold for Fields {
+    type State = Fold;
+    const ID: &'static str = "chainring fields";
+    const VERSION: u32 = 1;
+
+    fn begin(&self) -> Fold {
+        Fold::default()
+    }
+
+    fn apply(&self, fold: &mut Fold, event: &EventRef<'_>) -> Result<(), ReadError> {
+        let erased = || ReadError::NotFound {
+            what: format!("body at position {}: it was erased, and what it changed is not known", event.position()),
+        };
+        fold.apply(event.version().0, event.body().ok_or_else(erased)?);
+        Ok(())
+    }
+
+    fn encode(&self, fold: &Fold) -> Vec<u8> {
+        serde_json::to_vec(&(fold.version, &fold.fields, &fold.last)).expect("numbers and texts")
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<Fold> {
+        let (version, fields, last) = serde_json::from_slice(bytes).ok()?;
+        Some(Fold { version, fields, last })
+    }
 }
 
 impl Fold {

@@ -5,11 +5,11 @@ use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{EventRef, ReadError, Store, StreamId, Version, View};
+use chainring::{EventRef, ReadError, Snapshots, Store, StreamId, View};
 use sha2::{Digest, Sha256};
 
 use crate::cli::{Format, Point, State};
-use crate::fold::Fold;
+use crate::fold::{Fields, Fold};
 use crate::output::{Answer, Failure, Out, progress};
 use crate::rawjson;
 
@@ -18,7 +18,10 @@ pub(crate) fn run(path: &Path, args: &State, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = view(&store, args.as_of.as_ref())?;
     let known = match &args.stream {
-        Some(stream) => one(&view, stream, args.format, out)?,
+        Some(stream) => {
+            let snapshots = args.snapshots.as_ref().map_or_else(|| Ok(Snapshots::none()), Snapshots::open)?;
+            one(&view, stream, &snapshots, args.format, out)?
+        }
         None => {
             all(&store, &view, args.format, out)?;
             true
@@ -37,16 +40,11 @@ pub(crate) fn view(store: &Store, point: Option<&Point>) -> Result<View, Failure
     })
 }
 
-fn one(view: &View, name: &str, format: Format, out: &mut Out) -> Answer {
-    let mut fold = Fold::default();
-    let stream = view.stream(name)?;
-    if let Some(stream) = &stream {
-        for event in stream.forward(Version(1))? {
-            apply(&mut fold, &event?)?;
-        }
-    }
-    print(name, &fold, format, out)?;
-    Ok(stream.is_some())
+fn one(view: &View, name: &str, snapshots: &Snapshots, format: Format, out: &mut Out) -> Answer {
+    let folded = view.state(name, &Fields, snapshots)?;
+    let is_known = folded.is_some();
+    print(name, &folded.map(|folded| folded.state).unwrap_or_default(), format, out)?;
+    Ok(is_known)
 }
 
 /// One pass over the log: inside a stream, the order of positions is the order of versions.

@@ -70,6 +70,19 @@ impl Runs {
         self.all.iter().map(|run| run.bytes()).sum()
     }
 
+    /// The first segment with a record that was recorded after an instant, and the time of the last record before it. `None` if no segment in a run has one.
+    pub(crate) fn recorded_after(&self, time_ns: u64) -> Option<(u64, &Summary)> {
+        // A segment without records has no time of its own. One after the other: there are hundreds of them, not millions.
+        let mut before_ns = 0;
+        for summary in self.summaries() {
+            if summary.time_ns > time_ns {
+                return Some((before_ns, summary));
+            }
+            before_ns = before_ns.max(summary.time_ns);
+        }
+        None
+    }
+
     /// Oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Run>> {
         self.all.iter()
@@ -333,6 +346,29 @@ impl Index {
                     for posting in run.backward(key, below).map_err(broken)?.take(left) {
                         let Posting { position, offset } = posting.map_err(broken)?;
                         positions.push((position, (offset > 0).then(|| (offset, run.salt_of(position)))));
+                    }
+                }
+            }
+            Ok(positions)
+        })
+    }
+
+    /// The first `count` positions from one on that may be under a key, rising.
+    ///
+    /// # Errors
+    /// As for [`Index::ask`].
+    pub(crate) fn first_from(&self, catalog: &Catalog, key: u64, from: u64, count: usize) -> Result<Vec<u64>, ReadError> {
+        self.ask(catalog, |runs| {
+            let mut positions = Vec::new();
+            for run in runs.iter().filter(|run| run.next_position() > from) {
+                let broken = |Broken| Trouble::Run(Arc::clone(run));
+                if positions.len() >= count {
+                    break;
+                }
+                if run.may_hold(key).map_err(broken)? {
+                    let left = count - positions.len();
+                    for posting in run.forward(key, from).map_err(broken)?.take(left) {
+                        positions.push(posting.map_err(broken)?.position);
                     }
                 }
             }

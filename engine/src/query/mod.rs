@@ -16,13 +16,19 @@ use crate::segment::Catalog;
 use crate::sequencer::Shared;
 use crate::sync::{Arc, read};
 
+mod by;
 mod event;
+mod fold;
 mod scan;
+mod snapshot;
 mod stream;
 mod subscribe;
 
+pub use by::{By, EventsBy};
 pub use event::EventRef;
+pub use fold::{Fold, Folded};
 pub use scan::Events;
+pub use snapshot::Snapshots;
 pub use stream::{StreamEvents, StreamView};
 pub use subscribe::{Batch, Subscription};
 
@@ -106,15 +112,31 @@ impl View {
         Position(self.limit)
     }
 
-    /// First position that was recorded after an instant. Recorded times never run backwards, so halving finds it.
+    /// First position that was recorded after an instant. Recorded times never run backwards: the index knows the segment, and in it every other step goes
+    /// to where the record would be if records came evenly, and the one between halves what is left.
     fn recorded_up_to(&self, time_ns: u64) -> Result<u64, ReadError> {
-        let (mut low, mut high) = (0, self.limit);
+        let runs = self.shared.index.runs();
+        let (mut low, mut high, mut times) = match runs.recorded_after(time_ns) {
+            Some((before_ns, segment)) => {
+                (segment.first_position, segment.next_position.min(self.limit), Some((before_ns, segment.time_ns)))
+            }
+            None => (runs.end().min(self.limit), self.limit, None),
+        };
+        let mut halves = false;
         while low < high {
-            let middle = low + (high - low) / 2;
-            if self.catalog.frame(middle)?.header.recorded_at_ns.get() <= time_ns {
+            let evenly = times.filter(|_| !halves).map(|(from, to): (u64, u64)| {
+                let part = u128::from(time_ns.saturating_sub(from)) * u128::from(high - low) / u128::from(to.saturating_sub(from).max(1));
+                low + u64::try_from(part).unwrap_or(u64::MAX).min(high - low - 1)
+            });
+            let middle = evenly.unwrap_or(low + (high - low) / 2);
+            halves = !halves;
+            let recorded_ns = self.catalog.frame(middle)?.header.recorded_at_ns.get();
+            if recorded_ns <= time_ns {
                 low = middle + 1;
+                times = times.map(|(_, to)| (recorded_ns, to));
             } else {
                 high = middle;
+                times = times.map(|(from, _)| (from, recorded_ns));
             }
         }
         Ok(low)

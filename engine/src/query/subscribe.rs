@@ -181,13 +181,22 @@ impl Subscription {
     }
 
     /// Waits for news: `Some(true)` if there are some, `Some(false)` if none will come, `None` if no time is left.
-    fn wait(&self, mut left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+    fn wait(&self, left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+        if self.asks {
+            return self.ask(left);
+        }
+        self.view.shared.moved.wait(|| self.news(), || false, left)
+    }
+
+    /// As [`Subscription::wait`], where nobody says when something comes.
+    fn ask(&self, mut left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+        let shared = &self.view.shared;
         let mut pause = PAUSE_MIN;
-        while self.asks {
-            if self.position < self.view.shared.watermark() {
+        loop {
+            if self.position < shared.watermark() {
                 return Some(true);
             }
-            match self.view.shared.refresh() {
+            match shared.refresh() {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(_) => return Some(false),
@@ -199,7 +208,6 @@ impl Subscription {
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        self.view.shared.moved.wait(|| self.news(), || false, left)
     }
 
     fn news(&self) -> Option<bool> {

@@ -144,10 +144,11 @@ impl Segment {
         self.body.get().map(|body| read(&body.offsets).clone()).unwrap_or_default()
     }
 
-    /// File offset of the frame at `position`, which this segment holds.
+    /// File offset of the frame at `position`, which this segment holds and which lies apart from what was read before.
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
         let (offset, steps) = self.mark_before(position)?;
-        self.step(offset, steps, position)
+        let body = self.body()?;
+        self.step(body, offset, steps, position, |offset| body.read_apart(self.number, offset, MARK_BYTES))
     }
 
     /// File offset of the last frame at or before `position` that the position table has, and how many frames there are from it on.
@@ -158,21 +159,28 @@ impl Segment {
         Ok((offset, ahead % POSITION_STRIDE))
     }
 
-    /// File offset of the frame behind the one at `offset`.
+    /// File offset of the frame behind the one at `offset`, on the way through all of them.
     pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
-        self.step(offset, 1, position)
+        let body = self.body()?;
+        self.step(body, offset, 1, position, |offset| body.read(self.number, offset, MARK_BYTES))
     }
 
     /// File offset of the frame `count` frames behind the one at `offset`, on the way to `position`.
-    fn step(&self, offset: u64, mut count: u64, position: u64) -> Result<u64, ReadError> {
-        let body = self.body()?;
+    fn step<'a>(
+        &self,
+        body: &Body,
+        offset: u64,
+        mut count: u64,
+        position: u64,
+        read: impl Fn(u64) -> Result<&'a [u8], ReadError>,
+    ) -> Result<u64, ReadError> {
         let (mut at, mut start) = (offset, offset);
         let mut bytes: &[u8] = &[];
         loop {
             // What was handed out mostly reaches beyond the next mark.
             let mut rest = bytes.get((at - start) as usize..).unwrap_or_default();
             if (rest.len() as u64) < MARK_BYTES {
-                (start, bytes) = (at, body.read(self.number, at, MARK_BYTES)?);
+                (start, bytes) = (at, read(at)?);
                 rest = bytes;
             }
             at = match Mark::of(rest) {
@@ -355,8 +363,7 @@ impl Catalog {
 
     /// The frame at a position below everything that was placed.
     pub(crate) fn frame(&self, position: u64) -> Result<FrameView<'_>, ReadError> {
-        let segment = self.segment(self.index_of(position));
-        segment.frame(segment.locate(position)?, position)
+        self.frame_at(self.place(position, None)?)
     }
 }
 

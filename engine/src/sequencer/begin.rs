@@ -11,7 +11,7 @@ use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::core::{Core, CoreOptions, Intake, Leftovers, segment_salt};
+use super::core::{Core, CoreOptions, Intake, segment_salt};
 use super::decide::Found;
 use super::live::LiveWriter;
 use super::recover::{LastSegment, Recovered};
@@ -116,7 +116,6 @@ pub(crate) fn begin(
     environment.disk.sync_directory().map_err(OpenError::io("syncing the names of the segments"))?;
     let is_read = recovered.last.is_read;
     let is_continued = (created || recovered.closed) && same_blocks && is_read;
-    let mut leftovers = Leftovers::default();
     let writer = if is_continued {
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
@@ -125,8 +124,7 @@ pub(crate) fn begin(
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
-        let (writer, last_bytes) = next_segment(&recovered, epoch, &environment, &options, &seed)?;
-        leftovers.last = Some((Arc::clone(&recovered.last.file), last_bytes));
+        let writer = next_segment(&recovered, epoch, &environment, &options, &seed)?;
         recovered.catalog.push(Arc::clone(writer.segment()));
         writer
     };
@@ -147,7 +145,7 @@ pub(crate) fn begin(
         clock_read: None,
         unsynced_since_ns: None,
         spare: None,
-        leftovers,
+        leftovers: Vec::new(),
         retired: None,
         is_closed: recovered.closed,
         lock: Some(lock),
@@ -176,14 +174,14 @@ fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter
     resume().map_err(OpenError::io(format!("continuing {}", file_name(last.header.number.get()))))
 }
 
-/// Begins the segment behind one that is not continued, and names its end. Also returns how many bytes of that one there are.
+/// Begins the segment behind one that is not continued, and names its end.
 fn next_segment(
     recovered: &Recovered,
     epoch: u64,
     environment: &Environment,
     options: &CoreOptions,
     seed: &[u8; 32],
-) -> Result<(SegmentWriter, u64), OpenError> {
+) -> Result<SegmentWriter, OpenError> {
     let (footer_bytes, cut_bytes) = match recovered.tail {
         Tail::Footer(footer_bytes) => (footer_bytes, 0),
         Tail::Torn { cut_bytes, .. } => (0, cut_bytes),
@@ -218,5 +216,7 @@ fn next_segment(
         Ok(SegmentWriter::new(file, header, image, &bytes, 0, Vec::new()))
     };
     let writer = begin().map_err(OpenError::io(format!("beginning {}", file_name(number))))?;
-    Ok((writer, last.end + footer_bytes + cut_bytes))
+    // Space that was reserved and holds only zeros is given back; what was cut stays as evidence. Failing here changes nothing.
+    let _ = last.file.set_bytes(last.end + footer_bytes + cut_bytes);
+    Ok(writer)
 }

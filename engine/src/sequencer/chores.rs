@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Sequencer;
-use super::core::{Core, Leftovers, Spare};
+use super::core::{Core, Spare};
 use crate::disk::Clock;
 use crate::segment::{Ground, Image, Zeros};
 use crate::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct Chores {
 /// What is to be done for the next segment.
 enum Ahead {
     Nothing,
-    Clear(Leftovers),
+    Clear(Vec<String>),
     Ground(Arc<Ground>),
     Spare { number: u64, segment_bytes: u64, retired: Option<Arc<Image>> },
 }
@@ -112,7 +112,7 @@ impl Sequencer {
             Ahead::Nothing => return false,
             Ahead::Clear(leftovers) => {
                 drop(helm);
-                leftovers.clear(disk);
+                leftovers.iter().for_each(|name| drop(disk.remove(name)));
             }
             Ahead::Ground(ground) => {
                 // Begun under the lock: whoever writes through the page cache afterwards waits for it.

@@ -70,37 +70,13 @@ pub(crate) struct Core {
     pub unsynced_since_ns: Option<u64>,
     /// The next segment, made ready before it is needed.
     pub spare: Option<Spare>,
-    /// What the writer before has left and nobody waits for.
-    pub leftovers: Leftovers,
+    /// Segments that the writer before had made ready. Removing them gives space back, and takes its time.
+    pub leftovers: Vec<String>,
     /// The image of the last segment that was ended, as long as its memory may be used again.
     pub retired: Option<Arc<Image>>,
     /// The last commit on disk says that the log was closed.
     pub is_closed: bool,
     pub lock: Option<Box<dyn DirectoryLock>>,
-}
-
-/// What a writer that died has left. Clearing it away gives space back, and takes its time.
-#[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    /// Segments that it had made ready.
-    pub spares: Vec<String>,
-    /// Its last segment, and how much of it there is.
-    pub last: Option<(Arc<dyn DiskFile>, u64)>,
-}
-
-impl Leftovers {
-    pub(super) fn is_empty(&self) -> bool {
-        self.spares.is_empty() && self.last.is_none()
-    }
-
-    /// Best effort: the next writer meets what is left.
-    pub(super) fn clear(self, disk: &dyn Disk) {
-        for spare in &self.spares {
-            let _ = disk.remove(spare);
-        }
-        // Space that was reserved and holds only zeros; what was cut stays as evidence.
-        self.last.into_iter().for_each(|(file, bytes)| drop(file.set_bytes(bytes)));
-    }
 }
 
 /// What a segment needs before it begins: space, memory, and ground made ready.
@@ -658,7 +634,8 @@ impl Core {
     pub(super) fn unlock(&mut self) {
         let disk = &*self.environment.disk;
         self.spare.take().into_iter().for_each(|spare| spare.discard(disk));
-        std::mem::take(&mut self.leftovers).clear(disk);
+        // Best effort, here as in the keeper: the next writer meets what is left.
+        self.leftovers.drain(..).for_each(|name| drop(disk.remove(&name)));
         self.lock = None;
     }
 }

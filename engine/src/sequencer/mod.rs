@@ -518,7 +518,7 @@ impl Sequencer {
             }
             !is_in_the_way
         });
-        helm.core.leftovers.spares = spares;
+        helm.core.leftovers = spares;
     }
 
     /// Number of this writable open.
