@@ -115,6 +115,10 @@ impl Disk for DirectDisk {
         self.portable.block_bytes()
     }
 
+    fn file_bytes(&self, name: &str) -> io::Result<u64> {
+        self.portable.file_bytes(name)
+    }
+
     fn create_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         self.portable.create_live()
     }

@@ -83,6 +83,14 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Length of a regular file in bytes.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    fn file_bytes(&self, name: &str) -> io::Result<u64> {
+        self.open(name, Access::Read)?.bytes()
+    }
+
     /// Creates an empty file for writing; an old one of that name is replaced, not emptied: it may have other names.
     ///
     /// # Errors

@@ -132,6 +132,12 @@ impl Disk for PortableDisk {
         statfs(&self.directory).is_ok_and(|system| !ELSEWHERE.contains(&system.f_type))
     }
 
+    fn file_bytes(&self, name: &str) -> io::Result<u64> {
+        let metadata = fs::symlink_metadata(self.directory.join(name))?;
+        // Opening says what is wrong with what is no file.
+        if metadata.is_file() { Ok(metadata.len()) } else { self.open(name, Access::Read)?.bytes() }
+    }
+
     fn create_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         match self.open(LIVE_FILE, Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(LIVE_FILE).map(Some),

@@ -50,7 +50,7 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         streams: 0,
         is_closed: false,
         commit_digest: header.prev_commit_digest,
-        salt: header.salt,
+        header,
     };
     // Some six for an event of usual size: growing it would touch new memory again and again.
     let all = Vec::with_capacity(bytes.len() / POSTING_PER_BYTES);

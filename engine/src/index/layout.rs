@@ -16,6 +16,7 @@
 //! offset is that of the frame in its file, in units of 8 bytes, and holds while the segment has the salt that its summary names.
 
 use chainring_format::footer::HeadEntry;
+use chainring_format::segment::SegmentHeader;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -80,7 +81,7 @@ pub(super) struct RunHead {
 }
 
 /// What opening needs to know of a segment without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct StoredSummary {
     pub number: U64,
@@ -99,7 +100,7 @@ pub(super) struct StoredSummary {
     pub reserved: U32,
     pub commit_digest: [u8; 32],
     /// Of the segment's file, when the run was made.
-    pub salt: [u8; 16],
+    pub header: SegmentHeader,
 }
 
 pub(super) const SUMMARIES_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<StoredSummary>();

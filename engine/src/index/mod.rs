@@ -12,9 +12,9 @@ use std::io;
 use chainring_format::footer::BucketHead;
 use chainring_format::segment::SegmentHeader;
 
-use crate::disk::{Disk, DiskFile, Region};
-use crate::error::{IndexError, ReadError};
-use crate::segment::{Catalog, PositionTables, Segment};
+use crate::disk::{Access, Disk, DiskFile, Region};
+use crate::error::{IndexError, OpenError, ReadError};
+use crate::segment::{Catalog, PositionTables, Segment, open_segment};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering, RwLock, read, write};
 
@@ -160,17 +160,15 @@ fn segments_of(name: &str) -> Option<(u64, u64)> {
 }
 
 impl Index {
-    /// Whether a store has any runs.
-    pub(crate) fn has_runs(disk: &dyn Disk) -> bool {
-        disk.list().is_ok_and(|names| names.iter().any(|name| segments_of(name).is_some()))
-    }
-
-    /// Finds the runs of a store of so many `segments`, of which the first have these headers: as many as hold and follow each other from the first segment
-    /// on. `has_files` if runs may be written to files.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], segments: u64, has_files: bool) -> Index {
+    /// Finds the runs of a store of so many `segments`: as many as hold and follow each other from the first segment on. `has_files` if runs may be written
+    /// to files.
+    ///
+    /// # Errors
+    /// Of a store without runs the first segment's header is read.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, segments: u64, has_files: bool) -> Result<Index, OpenError> {
         let mut runs = Runs::default();
         for _ in 0..LIST_TRIES_MAX {
-            match choose(&**disk, headers, segments) {
+            match choose(&**disk, segments) {
                 Ok(chosen) => {
                     runs = chosen;
                     break;
@@ -181,25 +179,31 @@ impl Index {
             }
         }
         // A store keeps the seed of its first run; a new one is as random as the salt it comes from, which no caller sees.
-        let drawn = || *blake3::hash(&[b"index keys", &headers[0].salt[..]].concat()).as_bytes().first_chunk().expect("32 bytes");
-        let keys = Keys::new(runs.all.first().map_or_else(drawn, |run| run.key_seed()));
-        Index {
+        let (log_id, seed) = match runs.all.first() {
+            Some(run) => (run.log_id(), run.key_seed()),
+            None => {
+                let header = open_segment(&**disk, 1, Access::Read)?.1;
+                let hash = blake3::hash(&[b"index keys", &header.salt[..]].concat());
+                (header.log_id, *hash.as_bytes().first_chunk().expect("32 bytes"))
+            }
+        };
+        Ok(Index {
             disk: Arc::clone(disk),
-            log_id: headers[0].log_id,
-            keys,
+            log_id,
+            keys: Keys::new(seed),
             has_files,
             runs: RwLock::new(Arc::new(runs)),
             work: Mutex::new(()),
             ended: Mutex::new(None),
             is_stopped: AtomicBool::new(false),
-        }
+        })
     }
 
-    /// Takes over runs that the writer in another process has made, of a store whose segments have these headers. Whether there are more than before.
-    pub(crate) fn adopt(&self, headers: &[SegmentHeader]) -> bool {
+    /// Takes over runs that the writer in another process has made, of a store of so many segments. Whether there are more than before.
+    pub(crate) fn adopt(&self, segments: u64) -> bool {
         let _work = lock(&self.work);
         // One that was merged away meanwhile is met the next time.
-        let Ok(chosen) = choose(&*self.disk, headers, headers.len() as u64) else { return false };
+        let Ok(chosen) = choose(&*self.disk, segments) else { return false };
         self.replace(chosen)
     }
 
@@ -575,41 +579,50 @@ impl PositionTables for Index {
 }
 
 /// The longest runs that hold and follow each other from the first segment on.
-fn choose(disk: &dyn Disk, headers: &[SegmentHeader], segments: u64) -> io::Result<Runs> {
+fn choose(disk: &dyn Disk, segments: u64) -> io::Result<Runs> {
     let mut names: Vec<(u64, u64)> = disk.list()?.iter().filter_map(|name| segments_of(name)).collect();
     // Of those that begin with a segment the longest first.
     names.sort_unstable_by_key(|(first, last)| (*first, u64::MAX - last));
     let mut runs = Runs::default();
-    for (first, last) in names {
+    for (first, last) in names.into_iter().filter(|(_, last)| *last <= segments) {
         if first != runs.last_segment() + 1 {
             continue;
         }
         match Run::open(disk, &file_name(first, last)) {
-            Ok(run)
-                if (run.segments(), run.name.as_str()) == (first..=last, &file_name(first, last))
-                    && fits(&run, &runs, headers, segments) =>
-            {
-                runs.all.push(Arc::new(run));
-            }
+            Ok(run) if run.segments() == (first..=last) && follows(&run, &runs) => runs.all.push(Arc::new(run)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             // It does not hold, or is of another history.
             Ok(_) | Err(_) => {}
         }
     }
+    while !runs.all.is_empty() && !is_of_store(&runs, disk, segments) {
+        runs.all.pop();
+    }
     Ok(runs)
 }
 
-/// Whether a run continues others and is of the segments with these headers: they say where each segment begins, and how the one before it ended.
-fn fits(run: &Run, before: &Runs, headers: &[SegmentHeader], segments: u64) -> bool {
-    let same_seed = before.all.first().is_none_or(|first| first.key_seed() == run.key_seed());
-    let is_of = |summary: &Summary| {
-        let Some(header) = headers.get(summary.number as usize - 1) else { return false };
-        let ends = match headers.get(summary.number as usize) {
-            Some(next) => (next.first_position.get(), next.prev_commit_digest) == (summary.next_position, summary.commit_digest),
-            // The last segment ends where it was closed.
-            None => summary.number == segments && summary.is_closed,
-        };
-        ends && header.first_position.get() == summary.first_position
-    };
-    same_seed && run.log_id() == headers[0].log_id && run.summaries.iter().all(is_of)
+/// Whether a run goes on where others end, and its segments follow each other: every header names the digest of the commit before it.
+fn follows(run: &Run, before: &Runs) -> bool {
+    let last = before.all.last().and_then(|last| last.summaries.last());
+    let same_log = before.all.last().is_none_or(|last| (last.log_id(), last.key_seed()) == (run.log_id(), run.key_seed()));
+    let all: Vec<&Summary> = last.into_iter().chain(&run.summaries).collect();
+    let is_next = |pair: &[&Summary]| continues(&pair[1].header, pair[0]);
+    same_log && all.windows(2).all(is_next)
+}
+
+/// Whether a header names the end of this segment.
+fn continues(header: &SegmentHeader, before: &Summary) -> bool {
+    (header.first_position.get(), header.prev_commit_digest) == (before.next_position, before.commit_digest)
+}
+
+/// Whether the segment behind the last run continues it. Its header names the digest of the commit before, which stands for everything before that: runs of
+/// another history are found out by it. Where no segment is behind it, the last one was closed, and says so itself.
+fn is_of_store(runs: &Runs, disk: &dyn Disk, segments: u64) -> bool {
+    let Some(last) = runs.all.last() else { return true };
+    let summary = last.summaries.last().expect("a run has a segment");
+    if summary.number == segments {
+        return summary.is_closed;
+    }
+    open_segment(disk, summary.number + 1, Access::Read)
+        .is_ok_and(|(_, header)| header.log_id == last.log_id() && continues(&header, summary))
 }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use chainring_format::Link;
 use chainring_format::checksum::Seed;
 use chainring_format::footer::{BucketHead, HeadEntry, POSITION_STRIDE};
+use chainring_format::segment::SegmentHeader;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -34,7 +35,7 @@ pub(crate) struct Summary {
     pub is_closed: bool,
     pub commit_digest: [u8; 32],
     /// Of the segment's file, when the run was made: offsets are of this file.
-    pub salt: [u8; 16],
+    pub header: SegmentHeader,
 }
 
 /// Where something is.
@@ -59,7 +60,7 @@ impl Summary {
             is_closed: u32::from(self.is_closed).into(),
             reserved: 0.into(),
             commit_digest: self.commit_digest,
-            salt: self.salt,
+            header: self.header,
         }
     }
 
@@ -75,7 +76,7 @@ impl Summary {
             streams: stored.streams.get(),
             is_closed: stored.is_closed.get() == 1,
             commit_digest: stored.commit_digest,
-            salt: stored.salt,
+            header: stored.header,
         }
     }
 }
@@ -160,7 +161,7 @@ impl Run {
         for summary in &self.summaries {
             let count = (summary.next_position - summary.first_position).div_ceil(POSITION_STRIDE);
             if summary.first_position == first_position && count > 0 {
-                if summary.salt != *salt {
+                if summary.header.salt != *salt {
                     return Ok(None);
                 }
                 let table = self.some::<U32>(self.head.tables, OFFSETS_PER_PAGE, start, count)?;
@@ -282,7 +283,7 @@ impl Run {
     /// The salt of the file that offsets in this segment are of.
     pub(crate) fn salt_of(&self, position: u64) -> [u8; 16] {
         let after = self.summaries.partition_point(|summary| summary.first_position <= position);
-        self.summaries[after.saturating_sub(1)].salt
+        self.summaries[after.saturating_sub(1)].header.salt
     }
 
     /// Positions under a key and below a bound, falling.

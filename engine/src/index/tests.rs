@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use chainring_format::Link;
 use chainring_format::footer::BucketHead;
+use chainring_format::segment::SegmentHeader;
+use zerocopy::FromZeros;
 
 use super::build::merge;
 use super::layout::{put_number, take_number};
@@ -31,7 +33,7 @@ fn summary(number: u64, first_position: u64, next_position: u64) -> Summary {
         streams: number,
         is_closed: number.is_multiple_of(2),
         commit_digest: [number as u8; 32],
-        salt: [number as u8; 16],
+        header: SegmentHeader { salt: [number as u8; 16], ..SegmentHeader::new_zeroed() },
     }
 }
 

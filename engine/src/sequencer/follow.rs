@@ -37,8 +37,6 @@ pub(crate) struct Follower {
     end: u64,
     /// The last segment in memory, once there was something to add to it.
     image: Option<ImageWriter>,
-    /// Headers of all segments, once they were asked for.
-    headers: Vec<SegmentHeader>,
 }
 
 impl Shared {
@@ -122,7 +120,7 @@ impl Follower {
         let index = Arc::clone(&recovered.index);
         let (scan, catalog, readers) = Scan::resume(recovered);
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, image: None, headers: Vec::new() };
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, image: None };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -244,18 +242,10 @@ impl Follower {
         });
         write(&shared.directory).begin_segment(next_position);
         (self.file, self.header, self.end, self.image) = (file, header, header.start(), Some(image));
-        self.adopt_index(shared)?;
+        // What the writer has brought into the index need not be in memory here either.
+        if shared.index.adopt(number + 1) {
+            shared.forget(next_position);
+        }
         Ok(true)
-    }
-
-    /// Takes over what the writer has brought into the index, and lets go of what that knows.
-    fn adopt_index(&mut self, shared: &Shared) -> Result<(), OpenError> {
-        for number in self.headers.len() as u64 + 1..=self.header.number.get() {
-            self.headers.push(open_segment(&*self.disk, number, Access::Read)?.1);
-        }
-        if shared.index.adopt(&self.headers) {
-            shared.forget(self.scan.next_position());
-        }
-        Ok(())
     }
 }

@@ -117,15 +117,10 @@ pub(crate) fn segments_behind_packed(disk: &dyn Disk, directory: &Path, last: u6
 /// Reads a store. With [`Access::Write`] the last segment is read from the device, not from a cache that may hold what never got there, and the index may
 /// be written.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) -> Result<Recovered, OpenError> {
-    let numbers = segment_numbers(&**disk, directory)?;
-    let headers = headers(&**disk, numbers.len() as u64);
-    let first =
-        headers.first().map_or_else(|| open_segment(&**disk, 1, Access::Read).map(|(_, header)| header), |known| Ok(known.header))?;
-    let known: Vec<SegmentHeader> = headers.iter().map(|known| known.header).collect();
-    let known = if known.is_empty() { std::slice::from_ref(&first) } else { &known };
-    let mut index = Arc::new(Index::open(disk, known, numbers.len() as u64, access == Access::Write));
+    let segments = segment_numbers(&**disk, directory)?.len() as u64;
+    let mut index = Arc::new(Index::open(disk, segments, access == Access::Write)?);
     loop {
-        let recovery = Recovery { disk, directory, access, headers: &headers };
+        let recovery = Recovery { disk, directory, access };
         match recovery.run(index) {
             Ok(recovered) => return Ok(*recovered),
             Err(Halt::Failed(error)) => return Err(error),
@@ -136,24 +131,6 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) ->
             }
         }
     }
-}
-
-/// What is known of a segment before anything of it is read.
-struct Known {
-    header: SegmentHeader,
-    file_bytes: u64,
-}
-
-/// Headers of the segments, as far as they can be read. Of a store without an index nobody needs them.
-fn headers(disk: &dyn Disk, count: u64) -> Vec<Known> {
-    if !Index::has_runs(disk) {
-        return Vec::new();
-    }
-    let known = |number| {
-        let (file, header) = open_segment(disk, number, Access::Read).ok()?;
-        Some(Known { header, file_bytes: file.bytes().ok()? })
-    };
-    (1..=count).map_while(known).collect()
 }
 
 /// Bytes on disk of an event, about.
@@ -178,24 +155,24 @@ struct Recovery<'a> {
     disk: &'a Arc<dyn Disk>,
     directory: &'a Path,
     access: Access,
-    headers: &'a [Known],
 }
 
 impl Recovery<'_> {
     fn run(self, index: Arc<Index>) -> Result<Box<Recovered>, Halt> {
-        let Recovery { disk, directory, access, headers } = self;
+        let Recovery { disk, directory, access } = self;
         let mut numbers = segment_numbers(&**disk, directory)?;
         let runs = index.runs();
         let mut scan = Scan::new();
-        for summary in runs.summaries() {
-            // Runs fit the headers, so there is one.
-            let known = &headers[summary.number as usize - 1];
-            scan.check_lineage(&known.header)?;
-            match headers.get(summary.number as usize) {
-                Some(successor) => scan.indexed_segment((disk, &index), known, summary, &successor.header)?,
-                // A writer may have begun another one meanwhile.
-                None if summary.number != numbers.len() as u64 => return Err(Halt::Index(index)),
-                None => match scan.indexed_last_segment((disk, &index), known, summary, access)? {
+        let mut summaries = runs.summaries().peekable();
+        while let Some(summary) = summaries.next() {
+            let successor = match summaries.peek() {
+                Some(next) => Some(next.header),
+                None if summary.number < numbers.len() as u64 => Some(open_segment(&**disk, summary.number + 1, Access::Read)?.1),
+                None => None,
+            };
+            match successor {
+                Some(successor) => scan.indexed_segment((disk, &index), summary, &successor)?,
+                None => match scan.indexed_last_segment((disk, &index), summary, access)? {
                     Some(last) => {
                         let Some(buckets) = runs.iter().next_back().and_then(|run| run.heads().ok()) else {
                             return Err(Halt::Index(index));
@@ -312,19 +289,27 @@ impl Scan {
         self.last_end = end;
     }
 
-    /// Takes in a sealed segment as the index and the headers describe it: there is as much of it as they say.
+    /// Takes in a sealed segment as the index describes it: there is as much of it as its successor says.
     fn indexed_segment(
         &mut self,
         of: (&Arc<dyn Disk>, &Arc<Index>),
-        known: &Known,
         summary: &Summary,
         successor: &SegmentHeader,
     ) -> Result<(), OpenError> {
-        let header = &known.header;
-        let end = header.packed_end().unwrap_or(successor.prev_end_offset.get());
+        let name = file_name(summary.number);
         let footer_bytes = successor.prev_footer_bytes.get();
-        check_length(header, end, footer_bytes, known.file_bytes)?;
-        self.take_in_summary(of, header, summary, end, footer_bytes);
+        let end_of = |header: &SegmentHeader| header.packed_end().unwrap_or(successor.prev_end_offset.get());
+        let file_bytes = of.0.file_bytes(&name).map_err(OpenError::io(format!("opening {name}")))?;
+        let mut header = summary.header;
+        let is_as_it_was = end_of(&header).checked_add(footer_bytes).and_then(|bytes| bytes.checked_add(successor.prev_cut_bytes.get()));
+        if is_as_it_was != Some(file_bytes) {
+            // It was packed, mostly.
+            header = open_segment(&**of.0, summary.number, Access::Read)?.1;
+        }
+        self.check_lineage(&header)?;
+        let end = end_of(&header);
+        check_length(&header, end, footer_bytes, file_bytes)?;
+        self.take_in_summary(of, &header, summary, end, footer_bytes);
         self.last_end = if header.is_packed() { header.unpacked_end_offset.get() } else { end };
         Ok(())
     }
@@ -333,17 +318,17 @@ impl Scan {
     fn indexed_last_segment(
         &mut self,
         of: (&Arc<dyn Disk>, &Arc<Index>),
-        known: &Known,
         summary: &Summary,
         access: Access,
     ) -> Result<Option<LastSegment>, OpenError> {
         let name = file_name(summary.number);
-        let file = of.0.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
+        let (file, header) = open_segment(&**of.0, summary.number, access)?;
+        self.check_lineage(&header)?;
         if access == Access::Write {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
-        let header = known.header;
-        let Some(offset) = known.file_bytes.checked_sub(TRAILER_BYTES as u64).filter(|_| !header.is_packed()) else { return Ok(None) };
+        let end = file.bytes().map_err(OpenError::io(format!("reading {name}")))?;
+        let Some(offset) = end.checked_sub(TRAILER_BYTES as u64).filter(|_| !header.is_packed()) else { return Ok(None) };
         let mut bytes = [0; TRAILER_BYTES];
         // Whatever is wrong is found out by reading the whole.
         if file.read_exact_at(&mut bytes, offset).is_err() {
@@ -355,7 +340,6 @@ impl Scan {
         if !CommitTrailer::parse(&bytes, Seed::new(&header.salt), offset).is_ok_and(|trailer| is_it(&trailer)) {
             return Ok(None);
         }
-        let end = known.file_bytes;
         self.take_in_summary(of, &header, summary, end, 0);
         Ok(Some(LastSegment { file, header, end, offsets: Vec::new(), is_read: false }))
     }

@@ -17,7 +17,7 @@ const EVENTS_PER_STREAM: u64 = 100;
 const BATCH: u64 = 1000;
 const BODY_BYTES: usize = 256;
 /// Streams and ids that are asked for.
-const ASKED: usize = 1000;
+const ASKED: usize = 250;
 /// Events behind the last segment that ended, when a writer is killed.
 const LIVE_EVENTS: u64 = 100_000;
 
