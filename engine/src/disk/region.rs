@@ -23,6 +23,8 @@ use rustix::time::{ClockId, clock_gettime};
 const PROBE_BYTES: usize = 64 << 10;
 /// The smallest page there is; larger ones only make the kernel bring in more.
 const PAGE_BYTES: usize = 4096;
+/// Parts that are read ahead for somebody who reads everything.
+const PARTS_AHEAD: usize = 32;
 /// How long a probe counts.
 const PROBE_MS_MAX: u64 = 100;
 
@@ -71,6 +73,8 @@ impl Region {
 
     /// A mapping of the file at `path`, from its first byte.
     pub(super) fn mapped(map: Mmap, path: PathBuf, file: &Metadata) -> Region {
+        // The system would read up to megabytes around each page that is missing; what is worth reading ahead is known better here.
+        let _ = map.advise(Advice::Random);
         let probed = (0..map.len().div_ceil(PROBE_BYTES)).map(|_| AtomicU64::new(0)).collect();
         Region { source: Source::Mapped(Mapped { map, path, identity: identity(file), probed }) }
     }
@@ -175,7 +179,7 @@ impl Mapped {
             let part_end = self.map.len().min((part + 1) * PROBE_BYTES);
             if self.state(part).is_fresh(now_ms) {
                 end = part_end;
-            } else if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
+            } else if self.bring_in(part, now_ms) && self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
                 self.probed[part].store(PartState::whole(now_ms), Ordering::Relaxed);
                 end = part_end;
             } else {
@@ -186,6 +190,22 @@ impl Mapped {
             }
         }
         Ok(end)
+    }
+
+    /// Lets the system begin to read a part that nobody has asked for, and more behind it if the one before was asked for a moment ago: then somebody reads
+    /// everything. Always `true`.
+    fn bring_in(&self, part: usize, now_ms: u64) -> bool {
+        if self.state(part).is_untouched() {
+            let is_on_the_way = part.checked_sub(1).is_some_and(|before| self.state(before).is_recent(now_ms));
+            let parts = match is_on_the_way {
+                true if part.is_multiple_of(PARTS_AHEAD / 2) => PARTS_AHEAD,
+                _ => 1,
+            };
+            let (start, end) = (part * PROBE_BYTES, self.map.len().min((part + parts) * PROBE_BYTES));
+            // A hint: what cannot be brought in is met by whoever reads it.
+            let _ = self.map.advise_range(Advice::WillNeed, start, end - start);
+        }
+        true
     }
 
     fn state(&self, part: usize) -> PartState {
