@@ -33,6 +33,7 @@ fn random_histories_hold() {
         "salvaged",
         "packed",
         "not packed",
+        "ticked",
         "treason found",
         "treason unseen",
         "answer durable",

@@ -191,6 +191,10 @@ impl Driver {
         if self.model.durable() > 0 && self.random.one_in(3) {
             options = options.expect_at_least(self.model.remembered(self.random.below(self.model.durable() as u64) as usize));
         }
+        if self.random.one_in(2) {
+            // Heads of streams leave memory as soon as the index has them.
+            options = options.heads_bytes_max(1);
+        }
         match options.open_in(environment, "simulated") {
             Ok(log) => {
                 self.opened(&log);
@@ -325,7 +329,8 @@ impl Driver {
                 self.tell("healed".into());
                 self.heal();
             }
-            96..98 => self.pack(log),
+            96 => self.pack(log),
+            97..99 => self.tick(log),
             _ => self.settle(),
         }
     }
@@ -437,6 +442,15 @@ impl Driver {
             }
             Err(error) => assert!(self.excuses.fault, "nothing was wrong: {error}"),
         }
+    }
+
+    /// What nobody waits for is done: what was written is synced, the next segment is made ready, segments that have ended come into the index.
+    fn tick(&mut self, log: &Log) {
+        for _ in 0..=self.random.below(20) {
+            log.tick();
+        }
+        self.summary.count("ticked");
+        self.look(log);
     }
 
     /// Sealed segments are packed. Whatever becomes of that, the log shows what it showed.
