@@ -23,6 +23,8 @@ use rustix::time::{ClockId, clock_gettime};
 const PROBE_BYTES: usize = 64 << 10;
 /// The smallest page there is; larger ones only make the kernel bring in more.
 const PAGE_BYTES: usize = 4096;
+/// Pages of a part that are probed apart: beyond, one probe of all of them costs less.
+const PAGES_APART_MAX: u32 = 4;
 /// Parts that are read ahead for somebody who reads everything.
 const PARTS_AHEAD: usize = 32;
 /// How long a probe counts.
@@ -130,17 +132,21 @@ fn clamped(offset: u64, count: u64, all: usize) -> Range<usize> {
     start..start + usize::try_from(count).unwrap_or(all).min(all - start)
 }
 
-/// When a part was last probed, in milliseconds of a clock that never steps, and whether that was the whole of it. 0 = never.
+/// When a part was probed, in milliseconds of a clock that never steps, and which of its 16 pages were, a bit for each. 0 = none ever.
 #[derive(Debug, Clone, Copy)]
 struct PartState(u64);
 
 impl PartState {
-    fn whole(now_ms: u64) -> u64 {
-        now_ms << 1
+    fn of(now_ms: u64, pages: u16) -> u64 {
+        now_ms << 16 | u64::from(pages)
     }
 
-    fn partly(now_ms: u64) -> u64 {
-        now_ms << 1 | 1
+    fn ms(self) -> u64 {
+        self.0 >> 16
+    }
+
+    fn pages(self) -> u16 {
+        self.0 as u16
     }
 
     fn is_untouched(self) -> bool {
@@ -149,13 +155,20 @@ impl PartState {
 
     /// Something of it was probed a moment ago.
     fn is_recent(self, now_ms: u64) -> bool {
-        !self.is_untouched() && now_ms.saturating_sub(self.0 >> 1) <= PROBE_MS_MAX
+        !self.is_untouched() && now_ms.saturating_sub(self.ms()) <= PROBE_MS_MAX
     }
 
     /// All of it was.
     fn is_fresh(self, now_ms: u64) -> bool {
-        self.is_recent(now_ms) && self.0 & 1 == 0
+        self.is_recent(now_ms) && self.pages() == u16::MAX
     }
+}
+
+/// The pages that a range touches, if it is not empty and lies in one part.
+fn pages_of(range: &Range<usize>) -> Option<u16> {
+    let last = range.end.checked_sub(1).filter(|last| *last >= range.start && last / PROBE_BYTES == range.start / PROBE_BYTES)?;
+    let (first, last) = (range.start % PROBE_BYTES / PAGE_BYTES, last % PROBE_BYTES / PAGE_BYTES);
+    Some((u16::MAX << first) & (u16::MAX >> (15 - last)))
 }
 
 #[derive(Debug)]
@@ -180,7 +193,7 @@ impl Mapped {
             if self.state(part).is_fresh(now_ms) {
                 end = part_end;
             } else if self.bring_in(part, now_ms) && self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
-                self.probed[part].store(PartState::whole(now_ms), Ordering::Relaxed);
+                self.probed[part].store(PartState::of(now_ms, u16::MAX), Ordering::Relaxed);
                 end = part_end;
             } else {
                 // A bad sector takes only its own page with it: what was asked for may lie beside it. Not remembered, and no neighbours.
@@ -212,15 +225,21 @@ impl Mapped {
         PartState(self.probed[part].load(Ordering::Relaxed))
     }
 
-    /// Probes only the pages of a range, unless its part was asked for a moment ago: then it pays to probe the whole. The end of what can be read.
+    /// Probes only the pages of a range, until so many of its part were asked for that it pays to probe the whole. The end of what can be read.
     fn probe_apart(&self, range: Range<usize>) -> Result<usize, (u64, io::Error)> {
         let (part, now_ms) = (range.start / PROBE_BYTES, now_ms());
-        if range.is_empty() || self.state(part).is_recent(now_ms) {
+        let Some(pages) = pages_of(&range) else { return self.probe(range) };
+        let end = self.map.len().min(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
+        let state = self.state(part);
+        let with_these = if state.is_recent(now_ms) { state.pages() | pages } else { pages };
+        if with_these.count_ones() > PAGES_APART_MAX {
             return self.probe(range);
         }
-        let end = self.map.len().min(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
-        self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
-        self.probed[part].store(PartState::partly(now_ms), Ordering::Relaxed);
+        if !state.is_recent(now_ms) || state.pages() & pages != pages {
+            self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
+            let since_ms = if state.is_recent(now_ms) { state.ms() } else { now_ms };
+            self.probed[part].store(PartState::of(since_ms, with_these), Ordering::Relaxed);
+        }
         Ok(end)
     }
 
@@ -305,6 +324,30 @@ mod tests {
         assert_eq!(region.read(0, u64::MAX).unwrap().len(), 200_000);
         assert_eq!(region.read(199_999, 10).unwrap(), [199_999_usize as u8]);
         assert!(region.read(200_000, 1).unwrap().is_empty() && region.read(u64::MAX, 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_read_apart_is_what_is_there() {
+        let (directory, region, file) = region(200_000);
+        for round in 0..3 {
+            for (offset, count) in
+                [(0, 4), (70_000, 600), (65_500, 100), (4095, 2), (131_072, 4096), (199_999, 1), (40_000, 0), (90_000, 30_000)]
+            {
+                let bytes = region.read_apart(offset, count).unwrap();
+                assert!(bytes.len() as u64 >= count, "{round}: {offset}, {count}");
+                assert!((offset..).zip(bytes).all(|(at, byte)| *byte == at as u8), "{round}: {offset}, {count}");
+            }
+        }
+        assert_eq!(pages_of(&(0..1)), Some(1));
+        assert_eq!(pages_of(&(4095..4097)), Some(3));
+        assert_eq!(pages_of(&(65_536 - 4096..65_536)), Some(1 << 15));
+        assert_eq!(pages_of(&(0..65_536)), Some(u16::MAX));
+        assert_eq!((pages_of(&(65_535..65_537)), pages_of(&(5..5))), (None, None));
+        file.set_len(70_000).unwrap();
+        let other = PortableDisk::new(directory.path()).open("f", Access::Read).unwrap();
+        assert_eq!(other.bytes().unwrap(), 70_000);
+        let (offset, error) = region.read_apart(180_000, 100).unwrap_err();
+        assert_eq!((offset / PAGE_BYTES as u64, error.kind()), (180_000 / PAGE_BYTES as u64, io::ErrorKind::UnexpectedEof));
     }
 
     #[test]
