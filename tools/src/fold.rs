@@ -32,9 +32,8 @@ impl chainring::Fold for Fields {
     }
 
     fn apply(&self, fold: &mut Fold, event: &EventRef<'_>) -> Result<(), ReadError> {
-        let erased = || ReadError::NotFound {
-            what: format!("body at position {}: it was erased, and what it changed is not known", event.position()),
-        };
+        let what = || format!("the body at position {} was erased: what it changed is not known any more", event.position());
+        let erased = || ReadError::NotFound { what: what() };
         fold.apply(event.version().0, event.body().ok_or_else(erased)?);
         Ok(())
     }

@@ -41,7 +41,7 @@ pub(crate) fn view(store: &Store, point: Option<&Point>) -> Result<View, Failure
 }
 
 fn one(view: &View, name: &str, snapshots: &Snapshots, format: Format, out: &mut Out) -> Answer {
-    let folded = view.state(name, &Fields, snapshots)?;
+    let folded = view.state(name, &Fields, snapshots).map_err(unknown)?;
     let is_known = folded.is_some();
     print(name, &folded.map(|folded| folded.state).unwrap_or_default(), format, out)?;
     Ok(is_known)
@@ -73,9 +73,15 @@ fn all(store: &Store, view: &View, format: Format, out: &mut Out) -> Result<(), 
 
 /// Applies the next event of a stream.
 pub(crate) fn apply(fold: &mut Fold, event: &EventRef<'_>) -> Result<(), Failure> {
-    let gone = || Failure::No(format!("the body at position {} was erased: what it changed is not known any more", event.position()));
-    fold.apply(event.version().0, event.body().ok_or_else(gone)?);
-    Ok(())
+    chainring::Fold::apply(&Fields, fold, event).map_err(unknown)
+}
+
+/// Why a state is not known: what is missing says so in its own words.
+fn unknown(error: ReadError) -> Failure {
+    match error {
+        ReadError::NotFound { what } => Failure::No(what),
+        other => other.into(),
+    }
 }
 
 fn print(name: &str, fold: &Fold, format: Format, out: &mut Out) -> Result<(), Failure> {

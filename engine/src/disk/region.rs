@@ -192,7 +192,10 @@ impl Mapped {
             let part_end = self.map.len().min((part + 1) * PROBE_BYTES);
             if self.state(part).is_fresh(now_ms) {
                 end = part_end;
-            } else if self.bring_in(part, now_ms) && self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
+                continue;
+            }
+            self.bring_in(part, now_ms);
+            if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
                 self.probed[part].store(PartState::of(now_ms, u16::MAX), Ordering::Relaxed);
                 end = part_end;
             } else {
@@ -206,19 +209,15 @@ impl Mapped {
     }
 
     /// Lets the system begin to read a part that nobody has asked for, and more behind it if the one before was asked for a moment ago: then somebody reads
-    /// everything. Always `true`.
-    fn bring_in(&self, part: usize, now_ms: u64) -> bool {
+    /// everything.
+    fn bring_in(&self, part: usize, now_ms: u64) {
         if self.state(part).is_untouched() {
             let is_on_the_way = part.checked_sub(1).is_some_and(|before| self.state(before).is_recent(now_ms));
-            let parts = match is_on_the_way {
-                true if part.is_multiple_of(PARTS_AHEAD / 2) => PARTS_AHEAD,
-                _ => 1,
-            };
+            let parts = if is_on_the_way && part.is_multiple_of(PARTS_AHEAD / 2) { PARTS_AHEAD } else { 1 };
             let (start, end) = (part * PROBE_BYTES, self.map.len().min((part + parts) * PROBE_BYTES));
             // A hint: what cannot be brought in is met by whoever reads it.
             let _ = self.map.advise_range(Advice::WillNeed, start, end - start);
         }
-        true
     }
 
     fn state(&self, part: usize) -> PartState {

@@ -88,6 +88,41 @@ impl Runs {
         self.all.iter()
     }
 
+    /// Calls `visit` with what is under a key and below a bound, falling, until it gives something.
+    fn falling<T>(
+        &self,
+        key: u64,
+        below: u64,
+        mut visit: impl FnMut(&Run, Posting) -> Result<Option<T>, ReadError>,
+    ) -> Result<Option<T>, Trouble> {
+        for run in self.iter().rev().filter(|run| run.first_position() < below) {
+            let broken = |Broken| Trouble::Run(Arc::clone(run));
+            if run.may_hold(key).map_err(broken)? {
+                for posting in run.backward(key, below).map_err(broken)? {
+                    if let Some(found) = visit(run, posting.map_err(broken)?)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Calls `visit` with what is under a key from a position on, rising, until it gives something.
+    fn rising<T>(&self, key: u64, from: u64, mut visit: impl FnMut(Posting) -> Result<Option<T>, ReadError>) -> Result<Option<T>, Trouble> {
+        for run in self.iter().filter(|run| run.next_position() > from) {
+            let broken = |Broken| Trouble::Run(Arc::clone(run));
+            if run.may_hold(key).map_err(broken)? {
+                for posting in run.forward(key, from).map_err(broken)? {
+                    if let Some(found) = visit(posting.map_err(broken)?)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Those that are to be merged next: the oldest eight of the youngest size of which there are eight.
     fn to_merge(&self) -> Option<std::ops::Range<usize>> {
         let size = |run: &Arc<Run>| run.segments().count().ilog(MERGED);
@@ -289,21 +324,7 @@ impl Index {
         below: u64,
         mut is_it: impl FnMut(u64) -> Result<bool, ReadError>,
     ) -> Result<Option<u64>, ReadError> {
-        self.ask(catalog, |runs| {
-            for run in runs.iter().rev().filter(|run| run.first_position() < below) {
-                let broken = |Broken| Trouble::Run(Arc::clone(run));
-                if !run.may_hold(key).map_err(broken)? {
-                    continue;
-                }
-                for position in run.backward(key, below).map_err(broken)? {
-                    let position = position.map_err(broken)?.position;
-                    if is_it(position)? {
-                        return Ok(Some(position));
-                    }
-                }
-            }
-            Ok(None)
-        })
+        self.ask(catalog, |runs| runs.falling(key, below, |_, posting| Ok(is_it(posting.position)?.then_some(posting.position))))
     }
 
     /// The oldest position, of those under a key, that `is_it` says yes to.
@@ -316,21 +337,7 @@ impl Index {
         key: u64,
         mut is_it: impl FnMut(u64) -> Result<bool, ReadError>,
     ) -> Result<Option<u64>, ReadError> {
-        self.ask(catalog, |runs| {
-            for run in runs.iter() {
-                let broken = |Broken| Trouble::Run(Arc::clone(run));
-                if !run.may_hold(key).map_err(broken)? {
-                    continue;
-                }
-                for position in run.forward(key, 0).map_err(broken)? {
-                    let position = position.map_err(broken)?.position;
-                    if is_it(position)? {
-                        return Ok(Some(position));
-                    }
-                }
-            }
-            Ok(None)
-        })
+        self.ask(catalog, |runs| runs.rising(key, 0, |posting| Ok(is_it(posting.position)?.then_some(posting.position))))
     }
 
     /// The last `count` positions below a bound that may be under a key, falling; with an offset, and the salt of the file that it is of, where that is kept.
@@ -339,21 +346,12 @@ impl Index {
     /// As for [`Index::ask`].
     pub(crate) fn last_below(&self, catalog: &Catalog, key: u64, below: u64, count: usize) -> Result<Vec<Found>, ReadError> {
         self.ask(catalog, |runs| {
-            let mut positions = Vec::new();
-            for run in runs.iter().rev().filter(|run| run.first_position() < below) {
-                let broken = |Broken| Trouble::Run(Arc::clone(run));
-                if positions.len() >= count {
-                    break;
-                }
-                if run.may_hold(key).map_err(broken)? {
-                    let left = count - positions.len();
-                    for posting in run.backward(key, below).map_err(broken)?.take(left) {
-                        let Posting { position, offset } = posting.map_err(broken)?;
-                        positions.push((position, (offset > 0).then(|| (offset, run.salt_of(position)))));
-                    }
-                }
-            }
-            Ok(positions)
+            let mut found = Vec::new();
+            runs.falling(key, below, |run, Posting { position, offset }| {
+                found.push((position, (offset > 0).then(|| (offset, run.salt_of(position)))));
+                Ok((found.len() >= count).then_some(()))
+            })?;
+            Ok(found)
         })
     }
 
@@ -364,18 +362,10 @@ impl Index {
     pub(crate) fn first_from(&self, catalog: &Catalog, key: u64, from: u64, count: usize) -> Result<Vec<u64>, ReadError> {
         self.ask(catalog, |runs| {
             let mut positions = Vec::new();
-            for run in runs.iter().filter(|run| run.next_position() > from) {
-                let broken = |Broken| Trouble::Run(Arc::clone(run));
-                if positions.len() >= count {
-                    break;
-                }
-                if run.may_hold(key).map_err(broken)? {
-                    let left = count - positions.len();
-                    for posting in run.forward(key, from).map_err(broken)?.take(left) {
-                        positions.push(posting.map_err(broken)?.position);
-                    }
-                }
-            }
+            runs.rising(key, from, |posting| {
+                positions.push(posting.position);
+                Ok((positions.len() >= count).then_some(()))
+            })?;
             Ok(positions)
         })
     }

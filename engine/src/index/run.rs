@@ -287,21 +287,21 @@ impl Run {
     }
 
     /// Positions under a key and below a bound, falling.
-    pub(crate) fn backward(&self, key: u64, below: u64) -> Result<Backward<'_>, Broken> {
+    pub(crate) fn backward(&self, key: u64, below: u64) -> Result<Postings<'_>, Broken> {
         let at = match below.checked_sub(1).filter(|last| *last >= self.first_position()) {
             Some(last) => self.seek(key, last)?,
             None => None,
         };
-        Ok(Backward { run: self, key, below, at, ready: Vec::new() })
+        Ok(Postings { run: self, key, way: Way::FallingBelow(below), at, ready: Vec::new() })
     }
 
     /// Positions under a key from one on, rising.
-    pub(crate) fn forward(&self, key: u64, from: u64) -> Result<Forward<'_>, Broken> {
+    pub(crate) fn forward(&self, key: u64, from: u64) -> Result<Postings<'_>, Broken> {
         let at = match self.seek(key, from)? {
             Some(place) if self.leaf(place.page)?.sorted.key(place.slot) == key => Some(place),
             other => self.next(other)?,
         };
-        Ok(Forward { run: self, key, from, at, ready: Vec::new() })
+        Ok(Postings { run: self, key, way: Way::RisingFrom(from), at, ready: Vec::new() })
     }
 
     /// Every key with its positions, in the order of keys.
@@ -386,71 +386,50 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// See [`Run::backward`].
+/// Positions under a key: falling below a bound, or rising from one on.
 #[derive(Debug)]
-pub(crate) struct Backward<'a> {
+pub(crate) struct Postings<'a> {
     run: &'a Run,
     key: u64,
-    below: u64,
+    way: Way,
     at: Option<Place>,
     /// Positions still to be given, the next one last.
     ready: Vec<Posting>,
 }
 
-impl Backward<'_> {
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    FallingBelow(u64),
+    RisingFrom(u64),
+}
+
+impl Postings<'_> {
     fn fill(&mut self) -> Result<(), Broken> {
         while let (true, Some(place)) = (self.ready.is_empty(), self.at) {
             self.at = None;
-            if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
-                self.run.positions(place, &mut self.ready)?;
-                let in_bounds = self.ready.partition_point(|posting| posting.position < self.below);
-                self.ready.truncate(in_bounds);
-                self.at = self.run.before(place)?;
+            if self.run.leaf(place.page)?.sorted.key(place.slot) != self.key {
+                continue;
             }
+            self.run.positions(place, &mut self.ready)?;
+            let (Way::FallingBelow(bound) | Way::RisingFrom(bound)) = self.way;
+            let below = self.ready.partition_point(|posting| posting.position < bound);
+            self.at = match self.way {
+                Way::FallingBelow(_) => {
+                    self.ready.truncate(below);
+                    self.run.before(place)?
+                }
+                Way::RisingFrom(_) => {
+                    self.ready.drain(..below);
+                    self.ready.reverse();
+                    self.run.next(Some(place))?
+                }
+            };
         }
         Ok(())
     }
 }
 
-impl Iterator for Backward<'_> {
-    type Item = Result<Posting, Broken>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.fill() {
-            Ok(()) => self.ready.pop().map(Ok),
-            Err(broken) => Some(Err(broken)),
-        }
-    }
-}
-
-/// See [`Run::forward`].
-#[derive(Debug)]
-pub(crate) struct Forward<'a> {
-    run: &'a Run,
-    key: u64,
-    from: u64,
-    at: Option<Place>,
-    /// Positions still to be given, the next one last.
-    ready: Vec<Posting>,
-}
-
-impl Forward<'_> {
-    fn fill(&mut self) -> Result<(), Broken> {
-        while let (true, Some(place)) = (self.ready.is_empty(), self.at) {
-            self.at = None;
-            if self.run.leaf(place.page)?.sorted.key(place.slot) == self.key {
-                self.run.positions(place, &mut self.ready)?;
-                let out_of_bounds = self.ready.partition_point(|posting| posting.position < self.from);
-                self.ready.drain(..out_of_bounds);
-                self.ready.reverse();
-                self.at = self.run.next(Some(place))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for Forward<'_> {
+impl Iterator for Postings<'_> {
     type Item = Result<Posting, Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -98,7 +98,7 @@ fn compare(run: &Run, lists: &Lists, first_position: u64) {
             found.position
         };
         let all =
-            |found: Result<super::run::Forward<'_>, _>| -> Vec<u64> { found.unwrap().map(|posting| plain(posting.unwrap())).collect() };
+            |found: Result<super::run::Postings<'_>, _>| -> Vec<u64> { found.unwrap().map(|posting| plain(posting.unwrap())).collect() };
         assert!(run.may_hold(*key).unwrap());
         let last = positions[positions.len() - 1];
         assert_eq!(run.backward(*key, u64::MAX).unwrap().next().unwrap().unwrap().position, last);

@@ -72,17 +72,6 @@ impl Shared {
         self.moved.advance();
         Ok(now > before)
     }
-
-    /// As [`super::Sequencer`] does for its directory.
-    fn forget(&self, next_position: u64) {
-        let indexed_to = self.index.runs().end();
-        self.indexed_to.store(indexed_to, Ordering::Release);
-        let mut directory = write(&self.directory);
-        let forgotten = directory.forget(indexed_to, next_position, HEADS_BYTES_MAX);
-        self.streams_from.store(directory.streams_from(), Ordering::Relaxed);
-        drop(directory);
-        drop(forgotten);
-    }
 }
 
 /// What readers look at.
@@ -244,7 +233,7 @@ impl Follower {
         (self.file, self.header, self.end, self.image) = (file, header, header.start(), Some(image));
         // What the writer has brought into the index need not be in memory here either.
         if shared.index.adopt(number + 1) {
-            shared.forget(next_position);
+            drop(shared.forget_indexed(next_position, HEADS_BYTES_MAX));
         }
         Ok(true)
     }

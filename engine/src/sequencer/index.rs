@@ -1,6 +1,7 @@
 //! Bringing sealed segments into the index, and forgetting what it knows by then. Beside the sequencer; nobody who appends waits for it.
 
-use super::Sequencer;
+use super::heads::Forgotten;
+use super::{Sequencer, Shared};
 use crate::error::IndexError;
 use crate::index::Step;
 use crate::sync::model::lock;
@@ -8,6 +9,19 @@ use crate::sync::{Ordering, write};
 
 /// A last segment of at most this many bytes is read when the store is opened, and continued. A longer one gets its run when the log is closed.
 const CONTINUED_BYTES_MAX: u64 = 1 << 20;
+
+impl Shared {
+    /// Lets the directory forget what is in the index; what it has let go of is to be dropped where nobody waits.
+    pub(super) fn forget_indexed(&self, next_position: u64, heads_bytes_max: u64) -> Forgotten {
+        let indexed_to = self.index.runs().end();
+        // Release: who sees it finds the run. Before anything is forgotten: a caller who asks the index by it has asked for all that is gone.
+        self.indexed_to.store(indexed_to, Ordering::Release);
+        let mut directory = write(&self.directory);
+        let forgotten = directory.forget(indexed_to, next_position, heads_bytes_max);
+        self.streams_from.store(directory.streams_from(), Ordering::Relaxed);
+        forgotten
+    }
+}
 
 impl Sequencer {
     /// Whether there is work for the index: a segment has ended that is not in it, or runs are to be merged. What has failed is not tried again before
@@ -46,15 +60,9 @@ impl Sequencer {
     /// Lets the directory forget what is in the index.
     fn forget_indexed(&self) {
         let shared = self.shared();
-        let indexed_to = shared.index.runs().end();
-        // Release: who sees it finds the run. Before anything is forgotten: a caller who asks the index by it has asked for all that is gone.
-        shared.indexed_to.store(indexed_to, Ordering::Release);
         // Under the helm: no request is between its decision and its place, so no number of a stream is held.
         let helm = lock(&self.helm);
-        let mut directory = write(&shared.directory);
-        let mut forgotten = directory.forget(indexed_to, helm.core.next_position, helm.core.options.heads_bytes_max);
-        shared.streams_from.store(directory.streams_from(), Ordering::Relaxed);
-        drop(directory);
+        let mut forgotten = shared.forget_indexed(helm.core.next_position, helm.core.options.heads_bytes_max);
         drop(helm);
         if let Some(table) = forgotten.cleared_table() {
             write(&shared.directory).use_table(table);
