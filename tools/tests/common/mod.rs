@@ -165,6 +165,9 @@ pub(crate) fn copy_log(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        // What a writer only prepares comes and goes while the copy is made.
+        if entry.path().extension().is_none_or(|extension| extension != "tmp") {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }
