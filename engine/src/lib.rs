@@ -41,7 +41,9 @@ pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 pub use condition::{Durability, Expected};
 pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
-pub use query::{AsOf, Batch, By, EventRef, Events, EventsBy, Fold, Folded, Snapshots, StreamEvents, StreamView, Subscription, View};
+pub use query::{
+    AsOf, Batch, By, EventRef, Events, EventsBy, Fold, Folded, Relation, Snapshots, StreamEvents, StreamView, Subscription, UndoPlan, View,
+};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use ring::RingProbe;

@@ -664,8 +664,10 @@ pub enum Mention<'a> {
     Authority(&'a str),
     /// An event that allowed it or confirmed that.
     AuthorityEvent(EventId),
-    /// A stream it was decided against, or checked with, as of a version.
+    /// A stream it was decided against, as of a version.
     Reads(&'a str, u64),
+    /// A stream it was checked with, as of a version.
+    Checked(&'a str, u64),
     Compensates(EventId),
 }
 
@@ -694,7 +696,7 @@ fn visit_mentions<'a>(at: &mut Reader<'a>, visit: &mut impl FnMut(Mention<'a>)) 
                 }
                 Ok(())
             })?,
-            key::READS | key::CHECKED => each_of(at, |at| {
+            list @ (key::READS | key::CHECKED) => each_of(at, |at| {
                 let (mut stream, mut version) = (None, 0);
                 for _ in 0..inner_map_of(at)? {
                     match inner_key_of(at)? {
@@ -703,7 +705,8 @@ fn visit_mentions<'a>(at: &mut Reader<'a>, visit: &mut impl FnMut(Mention<'a>)) 
                         _ => drop(at.skip()?),
                     }
                 }
-                stream.into_iter().for_each(|stream| visit(Mention::Reads(stream, version)));
+                let mention = if list == key::READS { Mention::Reads } else { Mention::Checked };
+                stream.into_iter().for_each(|stream| visit(mention(stream, version)));
                 Ok(())
             })?,
             _ => drop(at.skip()?),
@@ -824,7 +827,7 @@ mod tests {
             Mention::AuthorityEvent(EventId([6; 16])),
             Mention::AuthorityEvent(EventId([7; 16])),
             Mention::Reads("s", 9),
-            Mention::Reads("s", 9),
+            Mention::Checked("s", 9),
             Mention::Compensates(EventId([9; 16])),
         ];
         assert_eq!(all(&bytes), expected.map(|mention| format!("{mention:?}")));

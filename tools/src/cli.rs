@@ -57,6 +57,18 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Find events by type, actor, correlation, authority or time
     Find(Find),
+    /// Show what an event was decided against, what allowed it, what it changed and what came of it
+    Explain(Explain),
+    /// List everything that an event caused or that was decided against what it wrote, through all steps
+    Dependents(Dependents),
+    /// Show how an event, and everything that depends on it, can be taken back
+    UndoPlan(UndoPlan),
+    /// Take an event back by its plan, wholly or not at all
+    Compensate(Compensate),
+    /// List what a policy, rule, stream or event has allowed
+    AuthorisedBy(AuthorisedBy),
+    /// List events whose authority was not in force when they were recorded
+    WrongAuthority(WrongAuthority),
     /// List streams and their versions
     Streams(Streams),
     /// Show the events of one stream
@@ -335,6 +347,88 @@ pub(crate) struct Find {
     pub(crate) limit: Option<usize>,
 }
 
+/// Options of `explain`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["event", "at"]))]
+pub(crate) struct Explain {
+    /// Id of the event
+    #[arg(value_name = "EVENT")]
+    pub(crate) event: Option<String>,
+    /// The last event of a stream up to this time, as claimed or else as recorded (RFC 3339)
+    #[arg(long, value_name = "TIME", requires = "stream", value_parser = instant)]
+    pub(crate) at: Option<Timestamp>,
+    /// The stream
+    #[arg(long, value_name = "S", requires = "at")]
+    pub(crate) stream: Option<String>,
+}
+
+/// What makes an event depend on another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Depends {
+    /// It was caused by it, or decided against what it wrote
+    #[value(name = "causation+reads")]
+    OnReads,
+    /// Also if it was only checked with what it wrote
+    #[value(name = "causation+reads+checked")]
+    OnReadsAndChecked,
+}
+
+/// Options of `dependents`.
+#[derive(Debug, Args)]
+pub(crate) struct Dependents {
+    /// Id of the event
+    pub(crate) event: String,
+    /// What counts
+    #[arg(long, value_enum, default_value = "causation+reads")]
+    pub(crate) relation: Depends,
+}
+
+/// Options of `undo-plan`.
+#[derive(Debug, Args)]
+pub(crate) struct UndoPlan {
+    /// Id of the event
+    pub(crate) event: String,
+    /// Take back the whole batch that it was part of
+    #[arg(long)]
+    pub(crate) batch: bool,
+}
+
+/// Options of `compensate`.
+#[derive(Debug, Args)]
+pub(crate) struct Compensate {
+    /// The plan, as `undo-plan --json` prints it; - is the standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    /// Who takes it back
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Take back what can be, though the plan says that something stays
+    #[arg(long)]
+    pub(crate) accept_rest: bool,
+}
+
+/// Options of `authorised-by`.
+#[derive(Debug, Args)]
+pub(crate) struct AuthorisedBy {
+    /// Policy, rule, stream or event, with or without a version
+    #[arg(value_name = "AUTHORITY[@VERSION]")]
+    pub(crate) authority: String,
+}
+
+/// Options of `wrong-authority`.
+#[derive(Debug, Args)]
+pub(crate) struct WrongAuthority {
+    /// Only events that name this policy, rule or stream
+    #[arg(long, value_name = "NAME")]
+    pub(crate) authority: Option<String>,
+    /// Also events of these types that name no authority at all
+    #[arg(long = "require", value_name = "TYPE")]
+    pub(crate) required: Vec<String>,
+}
+
 /// Options of `streams`.
 #[derive(Debug, Args)]
 pub(crate) struct Streams {
@@ -438,9 +532,12 @@ fn segment_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+fn instant(text: &str) -> Result<Timestamp, String> {
+    time::parse(text).ok_or_else(|| format!("{text:?} is not an RFC 3339 time such as 2025-08-01T14:14:00Z"))
+}
+
 fn between(text: &str) -> Result<Between, String> {
     let (from, to) = text.split_once("..").ok_or("expected FROM..TO, two RFC 3339 times")?;
-    let instant = |text: &str| time::parse(text).ok_or_else(|| format!("{text:?} is not an RFC 3339 time such as 2025-08-01T14:14:00Z"));
     let between = Between { from: instant(from)?, to: instant(to)? };
     if between.from <= between.to { Ok(between) } else { Err("the first time is after the second".into()) }
 }
@@ -452,14 +549,13 @@ fn point(text: &str) -> Result<Point, String> {
 fn as_of(text: &str) -> Result<AsOf, String> {
     let (kind, value) = text.split_once(':').ok_or("expected position:N, version:N, event:ID, recorded:TIME or occurred:TIME")?;
     let number = || value.parse::<u64>().map_err(|_| format!("{value:?} is not a number"));
-    let instant = || time::parse(value).ok_or_else(|| format!("{value:?} is not an RFC 3339 time such as 2025-08-01T14:14:00Z"));
     match kind {
         "position" => Ok(AsOf::Position(Position(number()?))),
         "version" => Ok(AsOf::Version(Version(number()?))),
         "event" if value.is_empty() => Err("an event has an id".into()),
         "event" => Ok(AsOf::Event(form::event_id(value))),
-        "recorded" => Ok(AsOf::RecordedAt(time::to_nanoseconds(instant()?))),
-        "occurred" => Ok(AsOf::OccurredAt(instant()?)),
+        "recorded" => Ok(AsOf::RecordedAt(time::to_nanoseconds(instant(value)?))),
+        "occurred" => Ok(AsOf::OccurredAt(instant(value)?)),
         _ => Err(format!("{kind:?} is none of position, version, event, recorded, occurred")),
     }
 }

@@ -10,7 +10,7 @@ use chainring::{EventRef, ReadError};
 use crate::rawjson;
 
 /// A fold under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Fold {
     version: u64,
     /// Fields set so far, with their raw values; `None` while no event carried a change.
@@ -69,6 +69,11 @@ impl Fold {
         }
     }
 
+    /// Whether events set and unset fields; else the last one's data is all there is.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.fields.is_some()
+    }
+
     /// Version of the last event applied; 0 = none.
     pub(crate) fn version(&self) -> u64 {
         self.version
@@ -97,6 +102,16 @@ impl Fold {
             }
         }
     }
+}
+
+/// Names of the fields that data of an event sets or unsets; that of the whole state, which is no name, if it does neither.
+pub(crate) fn touched(body: &[u8]) -> Vec<String> {
+    let (set, unset) = changes(rawjson::valid_bytes(body).unwrap_or("null"));
+    if set.is_none() && unset.is_none() {
+        return vec![String::new()];
+    }
+    let set = set.and_then(rawjson::members).into_iter().flatten().map(|(name, _)| rawjson::name(name));
+    set.chain(unset.and_then(rawjson::elements).into_iter().flatten().map(rawjson::name)).collect()
 }
 
 /// The raw texts of `set` (an object) and `unset` (an array), where the data has them. Of repeated members the last one counts.

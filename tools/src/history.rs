@@ -14,14 +14,14 @@ use crate::show::printable;
 use crate::{state, time};
 
 /// A field before and after; `None` where it is not there. Values are canonical JSON.
-struct Change {
+pub(crate) struct Change {
     field: String,
     before: Option<String>,
     after: Option<String>,
 }
 
 /// What differs between two states, in the order of the fields' names.
-fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Change> {
+pub(crate) fn changes(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Change> {
     let gone = before.keys().filter(|field| !after.contains_key(*field));
     let mut fields: Vec<&String> = gone.chain(after.keys()).collect();
     fields.sort_unstable();
@@ -95,7 +95,7 @@ fn tell(event: &EventRef<'_>, changes: &[Change], out: &mut Out) -> Result<(), F
     tell_changes(changes, out)
 }
 
-fn tell_changes(changes: &[Change], out: &mut Out) -> Result<(), Failure> {
+pub(crate) fn tell_changes(changes: &[Change], out: &mut Out) -> Result<(), Failure> {
     let width = changes.iter().map(|change| printable(&change.field).chars().count()).max().unwrap_or(0);
     for Change { field, before, after } in changes {
         let field = printable(field);
@@ -112,7 +112,7 @@ fn tell_changes(changes: &[Change], out: &mut Out) -> Result<(), Failure> {
 }
 
 /// Changes as a JSON array; what is not there is left out.
-fn listed(changes: &[Change]) -> String {
+pub(crate) fn listed(changes: &[Change]) -> String {
     let mut line = vec![b'['];
     for (index, Change { field, before, after }) in changes.iter().enumerate() {
         if index > 0 {

@@ -6,6 +6,7 @@
 mod backup;
 mod bench;
 mod cli;
+mod decision;
 mod demo;
 mod export;
 mod find;
@@ -61,6 +62,12 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::History(args) => history::history(log, args, out),
         Command::Diff(args) => history::diff(log, args, out),
         Command::Find(args) => find::run(log, args, out),
+        Command::Explain(args) => decision::explain::run(log, args, out),
+        Command::Dependents(args) => decision::dependents::run(log, args, out),
+        Command::UndoPlan(args) => decision::undo::run(log, args, out),
+        Command::Compensate(args) => decision::compensate::run(log, args, out),
+        Command::AuthorisedBy(args) => decision::authority::authorised_by(log, args, out),
+        Command::WrongAuthority(args) => decision::authority::wrong(log, args, out),
         Command::Streams(args) => show::streams(log, args, out),
         Command::Cat(args) => show::cat(log, args, out),
         Command::Tail(args) => show::tail(log, args, out),

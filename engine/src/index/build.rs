@@ -117,7 +117,7 @@ impl<'a> Postings<'a> {
             Mention::OnBehalfOf(name) => self.put_name(2, name, mention),
             Mention::Correlation(name) => self.put_name(3, name, mention),
             Mention::Authority(name) => self.put_name(4, name, mention),
-            Mention::Reads(name, _) => self.put_name(5, name, mention),
+            Mention::Reads(name, _) | Mention::Checked(name, _) => self.put_name(5, name, mention),
             Mention::Causation(_) | Mention::AuthorityEvent(_) | Mention::Compensates(_) => self.put(&Term::Mention(mention)),
         });
     }

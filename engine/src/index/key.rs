@@ -49,7 +49,7 @@ impl Keys {
                 Mention::Causation(id) => (7, id.0),
                 Mention::Authority(name) => (8, text(name)),
                 Mention::AuthorityEvent(id) => (9, id.0),
-                Mention::Reads(stream, _) => (10, text(stream)),
+                Mention::Reads(stream, _) | Mention::Checked(stream, _) => (10, text(stream)),
                 Mention::Compensates(id) => (11, id.0),
             },
         };
@@ -111,8 +111,9 @@ mod tests {
         let seeds = [Keys::new([0; 16]), Keys::new([1; 16])];
         let all: HashSet<u64> = seeds.iter().flat_map(|keys| terms.iter().map(|term| keys.of(term))).collect();
         assert_eq!(all.len(), 2 * terms.len());
-        let any_version = [1, 2].map(|version| seeds[0].of(&Term::Mention(Mention::Reads("a", version))));
-        assert_eq!(any_version[0], any_version[1], "a stream that was read is found whatever version was read");
+        let read = |mention| seeds[0].of(&Term::Mention(mention));
+        assert_eq!(read(Mention::Reads("a", 1)), read(Mention::Reads("a", 2)), "a stream that was read is found whatever version was read");
+        assert_eq!(read(Mention::Reads("a", 1)), read(Mention::Checked("a", 1)), "and whatever it was read for");
     }
 
     #[test]

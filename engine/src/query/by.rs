@@ -27,6 +27,8 @@ pub enum By<'a> {
     Cause(EventId),
     /// Events that were allowed by something of this name: a stream, a policy or a rule.
     Authority(&'a str),
+    /// Events that were allowed by what this one says, or for which this one confirmed it.
+    AuthorityEvent(EventId),
     /// Events that were decided against this stream, or checked with it, at any version.
     Read(&'a str),
     /// Compensations of this event.
@@ -42,6 +44,7 @@ impl<'a> By<'a> {
             By::Correlation(name) => Mention::Correlation(name),
             By::Cause(id) => Mention::Causation(id),
             By::Authority(name) => Mention::Authority(name),
+            By::AuthorityEvent(id) => Mention::AuthorityEvent(id),
             By::Read(stream) => Mention::Reads(stream, 0),
             By::Compensated(id) => Mention::Compensates(id),
         }
@@ -54,7 +57,7 @@ impl<'a> By<'a> {
         let mut is_named = false;
         mentions(event.metadata_bytes(), |mention| {
             is_named |= match (mention, wanted) {
-                (Mention::Reads(stream, _), Mention::Reads(wanted, _)) => stream == wanted,
+                (Mention::Reads(stream, _) | Mention::Checked(stream, _), Mention::Reads(wanted, _)) => stream == wanted,
                 _ => mention == wanted,
             };
         });

@@ -19,18 +19,23 @@ use crate::sync::{Arc, read};
 mod by;
 mod event;
 mod fold;
+mod lineage;
+mod naming;
 mod scan;
 mod snapshot;
 mod stream;
 mod subscribe;
+mod undo;
 
 pub use by::{By, EventsBy};
 pub use event::EventRef;
 pub use fold::{Fold, Folded};
+pub use lineage::Relation;
 pub use scan::Events;
 pub use snapshot::Snapshots;
 pub use stream::{StreamEvents, StreamView};
 pub use subscribe::{Batch, Subscription};
+pub use undo::UndoPlan;
 
 /// The moment a view shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,12 @@ impl View {
     #[must_use]
     pub fn end(&self) -> Position {
         Position(self.limit)
+    }
+
+    /// The same view without what stands at a position or behind it.
+    #[must_use]
+    pub fn up_to(&self, end: Position) -> View {
+        View { limit: self.limit.min(end.0), ..self.clone() }
     }
 
     /// First position that was recorded after an instant. Recorded times never run backwards: the index knows the segment, and in it every other step goes

@@ -3,7 +3,7 @@
 use chainring::{Event, EventId, Metadata, Value};
 
 use super::line::{Field, Line};
-use super::{ATTRIBUTE_BASIS, ATTRIBUTE_RAW, canonical_id, event_id, refs};
+use super::{ATTRIBUTE_BASIS, ATTRIBUTE_RAW, event_id, named_id, refs};
 use crate::{rawjson, time};
 use chainring_format::limits::{METADATA_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 
@@ -117,8 +117,15 @@ fn text(raw: &str) -> Option<String> {
     rawjson::string(raw).map(std::borrow::Cow::into_owned)
 }
 
-fn id(raw: &str) -> Option<EventId> {
-    rawjson::string(raw).and_then(|text| canonical_id(&text))
+/// The event that a text names; `false` if the id alone does not give the text back.
+fn id(raw: &str) -> (Option<EventId>, bool) {
+    match rawjson::string(raw) {
+        Some(text) => {
+            let (id, is_exact) = named_id(&text);
+            (Some(id), is_exact)
+        }
+        None => (None, false),
+    }
 }
 
 fn batch_name(line: &Line<'_>) -> Option<BatchName> {
@@ -211,7 +218,7 @@ fn metadata(line: &Line<'_>, event_type: String) -> Result<Metadata, String> {
     let mut kept = Kept(Vec::new());
     let mut metadata = Metadata::new(event_type);
     if let Some(raw) = line.raw(Field::Id)
-        && id(raw).is_none_or(|id| id == EventId::default())
+        && !id(raw).1
     {
         kept.keep(Field::Id.name(), raw);
     }
@@ -227,13 +234,13 @@ fn metadata(line: &Line<'_>, event_type: String) -> Result<Metadata, String> {
     metadata.on_behalf_of = kept.unless(line, Field::OnBehalfOf, text);
     let basis = kept.unless(line, Field::OnBehalfOfBasis, text);
     metadata.correlation = kept.unless(line, Field::Correlation, text);
-    metadata.causation = kept.unless(line, Field::Causation, id);
+    metadata.causation = kept.beside(line, Field::Causation, id);
     kept.unless(line, Field::Batch, text);
     metadata.authority.extend(kept.beside(line, Field::Authority, refs::authority));
     metadata.reads = kept.beside(line, Field::Reads, refs::reads);
     metadata.checked = kept.beside(line, Field::Checked, refs::reads);
     metadata.expected_version = kept.unless(line, Field::ExpectedVersion, refs::integer);
-    metadata.compensates = kept.unless(line, Field::Compensates, id);
+    metadata.compensates = kept.beside(line, Field::Compensates, id);
     for (name, raw) in &line.others {
         kept.keep(name, raw);
     }

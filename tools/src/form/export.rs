@@ -103,17 +103,9 @@ pub(crate) fn members(told: &Told<'_>, to: &mut Members<'_>) {
         (None, Some(id)) => to.id("batch", id),
         (None, None) => {}
     });
-    kept.or(to, "authority", |to| match metadata.authority.as_slice() {
-        [] => {}
-        [one] => {
-            let mut inner = Members::open(to.name("authority"));
-            authority(one, &mut inner);
-            inner.close();
-        }
-        several => to.list("authority", several, authority),
-    });
-    kept.or(to, "reads", |to| metadata.reads.iter().for_each(|reads| to.list("reads", reads, read)));
-    kept.or(to, "checked", |to| metadata.checked.iter().for_each(|reads| to.list("checked", reads, read)));
+    authorities(metadata, &kept, to);
+    reads("reads", &metadata.reads, &kept, to);
+    reads("checked", &metadata.checked, &kept, to);
     kept.or(to, "expected_version", |to| metadata.expected_version.into_iter().for_each(|v| to.number("expected_version", v)));
     kept.or(to, "compensates", |to| metadata.compensates.into_iter().for_each(|id| to.id("compensates", id)));
     body(told.body, to);
@@ -137,6 +129,38 @@ fn body(body: Option<&[u8]>, to: &mut Members<'_>) {
             None => to.hex("body_hex", bytes),
         },
     }
+}
+
+/// One of `id`, `authority`, `reads` and `checked` as it stands in the form, if the event has it.
+pub(crate) fn field(id: EventId, metadata: &Metadata, name: &str) -> Option<String> {
+    let (kept, mut text) = (Kept::of(metadata), Vec::new());
+    let mut object = Members::open(&mut text);
+    match name {
+        "id" => kept.or(&mut object, "id", |to| to.id("id", id)),
+        "authority" => authorities(metadata, &kept, &mut object),
+        "reads" => reads("reads", &metadata.reads, &kept, &mut object),
+        "checked" => reads("checked", &metadata.checked, &kept, &mut object),
+        _ => {}
+    }
+    object.close();
+    let text = String::from_utf8(text).expect("JSON is text");
+    rawjson::members(&text)?.next().map(|(_, value)| value.to_owned())
+}
+
+fn authorities(metadata: &Metadata, kept: &Kept<'_>, to: &mut Members<'_>) {
+    kept.or(to, "authority", |to| match metadata.authority.as_slice() {
+        [] => {}
+        [one] => {
+            let mut inner = Members::open(to.name("authority"));
+            authority(one, &mut inner);
+            inner.close();
+        }
+        several => to.list("authority", several, authority),
+    });
+}
+
+fn reads(name: &str, reads: &Option<Vec<ReadRef>>, kept: &Kept<'_>, to: &mut Members<'_>) {
+    kept.or(to, name, |to| reads.iter().for_each(|reads| to.list(name, reads, read)));
 }
 
 fn authority(authority: &AuthorityRef, to: &mut Members<'_>) {

@@ -25,7 +25,7 @@ impl<'a> Members<'a> {
     }
 
     /// Starts a member; its value is to be appended.
-    pub(super) fn name(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(crate) fn name(&mut self, name: &str) -> &mut Vec<u8> {
         if self.out.len() > self.start + 1 {
             self.out.push(b',');
         }
@@ -53,20 +53,20 @@ impl<'a> Members<'a> {
         let _ = write!(self.name(name), "{number}");
     }
 
-    pub(super) fn id(&mut self, name: &str, id: EventId) {
+    pub(crate) fn id(&mut self, name: &str, id: EventId) {
         let _ = write!(self.name(name), "\"{id}\"");
     }
 
     /// A text, if there is one.
-    pub(super) fn texts(&mut self, name: &str, text: Option<&str>) {
+    pub(crate) fn texts(&mut self, name: &str, text: Option<&str>) {
         text.into_iter().for_each(|text| self.text(name, text));
     }
 
-    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
+    pub(crate) fn hex(&mut self, name: &str, bytes: &[u8]) {
         push_hex(self.name(name), bytes);
     }
 
-    pub(super) fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&T, &mut Members<'_>)) {
+    pub(crate) fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&T, &mut Members<'_>)) {
         let out = self.name(name);
         out.push(b'[');
         for (k, item) in items.iter().enumerate() {

@@ -10,7 +10,7 @@
 //! | `time` | key 4 | the canonical text of the instant is another one |
 //! | `actor`, `on_behalf_of`, `correlation` | keys 5, 6, 7 | it is no text |
 //! | `on_behalf_of_basis` | attribute of that name | it is no text |
-//! | `causation`, `compensates` | keys 8, 15 | it is not a UUID in lower case |
+//! | `causation`, `compensates` | keys 8, 15: the event id of that text | it is not a UUID in lower case |
 //! | `batch` | the atomic batch; key 20 where its value is not the id of the batch's first event | it is no text |
 //! | `authority` | key 11, one entry: `policy`, `version`, `rule`, `event`, `sha256`, `confirmed_by` are its keys 5, 6, 4, 8, 7, 9 | it has other members, or values that do not fit |
 //! | `reads`, `checked` | keys 12, 13: `stream`, `version`, `state` are keys 1, 2, 3 | an entry has other members, or values that do not fit |
@@ -43,6 +43,12 @@ pub(crate) const ATTRIBUTE_BASIS: &str = "on_behalf_of_basis";
 /// Reads a UUID in its lower-case hyphenated form, the only one that an id alone gives back.
 pub(crate) fn canonical_id(text: &str) -> Option<EventId> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) { None } else { text.parse().ok() }
+}
+
+/// The id of the event that a text names, and whether the id alone gives that text back.
+fn named_id(text: &str) -> (EventId, bool) {
+    let id = event_id(text);
+    (id, canonical_id(text) == Some(id))
 }
 
 /// The event id of the form's `id`. The zero id names no event, so its text counts as any other text.

@@ -2,9 +2,9 @@
 //!
 //! Each function gives what fits, and whether that is all there was: if not, the caller keeps the raw text too.
 
-use chainring::{AuthorityRef, ReadRef};
+use chainring::{AuthorityRef, EventId, ReadRef};
 
-use super::canonical_id;
+use super::named_id;
 use crate::rawjson;
 
 /// An integer as this program would write it: no sign, fraction, exponent or leading zero.
@@ -36,6 +36,11 @@ fn put<T>(place: &mut Option<T>, value: Option<T>) -> bool {
     fits
 }
 
+/// As [`put`], of an id and whether it alone gives the text back.
+fn put_id(place: &mut Option<EventId>, id: Option<(EventId, bool)>) -> bool {
+    put(place, id.map(|(id, _)| id)) && id.is_some_and(|(_, is_exact)| is_exact)
+}
+
 /// `authority`: one object.
 pub(super) fn authority(raw: &str) -> (Option<AuthorityRef>, bool) {
     let Some(members) = rawjson::members(raw) else { return (None, false) };
@@ -44,14 +49,14 @@ pub(super) fn authority(raw: &str) -> (Option<AuthorityRef>, bool) {
     for (name, value) in members {
         let text = rawjson::string(value);
         let owned = || text.as_deref().map(str::to_owned);
-        let id = || text.as_deref().and_then(canonical_id);
+        let id = || text.as_deref().map(named_id);
         exact &= match rawjson::string(name).as_deref() {
             Some("policy") => put(&mut authority.policy, owned()),
             Some("version") => put(&mut authority.policy_version, owned()),
             Some("rule") => put(&mut authority.rule, owned()),
-            Some("event") => put(&mut authority.event, id()),
+            Some("event") => put_id(&mut authority.event, id()),
             Some("sha256") => put(&mut authority.digest, text.as_deref().and_then(hex)),
-            Some("confirmed_by") => put(&mut authority.confirmed_by, id()),
+            Some("confirmed_by") => put_id(&mut authority.confirmed_by, id()),
             _ => false,
         };
     }

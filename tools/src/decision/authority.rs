@@ -1,0 +1,333 @@
+//! `authorised-by` and `wrong-authority`: what an authority allowed, and whether what events name was in force.
+//!
+//! An authority is an event: that which an action names by id, or by stream and version. It is in force for an action if it was recorded before it, nothing in
+//! its stream has revoked or replaced it by then, and the action keeps to what it says of itself: `valid_from` and `valid_to` (or `expires_at`), RFC 3339
+//! times, and `scope` with `streams`, prefixes of names, and `types`. A later event of its stream replaces it if it is of the same type or of the class
+//! authority, and revokes it if its type ends in `Revoked` or its data says `"revoked":true`. Anything else in the stream, such as what was used of it, does
+//! neither.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+use chainring::{AuthorityRef, By, Class, EventRef, Position, Store, Version, View};
+use sha2::{Digest, Sha256};
+
+use super::{asked, brief, found, id, list, object};
+use crate::cli::{AuthorisedBy, WrongAuthority};
+use crate::form::event_id;
+use crate::output::{Answer, BAD, DIM, Failure, Out, counted, progress};
+use crate::show::{self, printable};
+use crate::{rawjson, time};
+
+/// Whether something was in force for an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Force {
+    /// It was.
+    Holds,
+    /// Nothing of that name is in the log, or the action names nothing.
+    Missing,
+    /// It was recorded after the action.
+    NotYet,
+    /// Another one had taken its place, at this version of its stream.
+    Superseded(Version),
+    /// It had been taken back, at this version of its stream.
+    Revoked(Version),
+    /// Its time was over, or had not come.
+    Expired,
+    /// It is for other streams or types.
+    OutOfScope,
+    /// What it says is not what the action says it does.
+    OtherText,
+}
+
+impl Force {
+    fn word(&self) -> &'static str {
+        match self {
+            Force::Holds => "in-force",
+            Force::Missing => "missing",
+            Force::NotYet => "not-yet",
+            Force::Superseded(_) => "superseded",
+            Force::Revoked(_) => "revoked",
+            Force::Expired => "expired",
+            Force::OutOfScope => "out-of-scope",
+            Force::OtherText => "other-text",
+        }
+    }
+
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Force::Holds => "in force".to_owned(),
+            Force::Missing => "not in the log".to_owned(),
+            Force::NotYet => "recorded only afterwards".to_owned(),
+            Force::Superseded(by) => format!("superseded by v{by}"),
+            Force::Revoked(by) => format!("revoked by v{by}"),
+            Force::Expired => "not valid at that time".to_owned(),
+            Force::OutOfScope => "for other streams or types".to_owned(),
+            Force::OtherText => "its text is another one".to_owned(),
+        }
+    }
+}
+
+/// What an action names as what allowed it.
+pub(super) struct Citation<'v> {
+    reference: AuthorityRef,
+    /// The event that is the authority.
+    event: Option<EventRef<'v>>,
+    pub(super) force: Force,
+}
+
+/// Everything an event names as what allowed it.
+pub(super) fn citations<'v>(view: &'v View, action: &EventRef<'_>) -> Result<Vec<Citation<'v>>, Failure> {
+    let all = action.metadata()?.authority.into_iter().map(|reference| {
+        let event = resolve(view, &reference)?;
+        let force = match &event {
+            Some(event) => force(view, event, &reference, action)?,
+            None => Force::Missing,
+        };
+        Ok(Citation { reference, event, force })
+    });
+    all.collect()
+}
+
+/// The event that a reference means.
+fn resolve<'v>(view: &'v View, reference: &AuthorityRef) -> Result<Option<EventRef<'v>>, Failure> {
+    if let Some(id) = reference.event {
+        return found(view, id);
+    }
+    let version = reference.version.or_else(|| reference.policy_version.as_ref()?.parse().ok());
+    let name = reference.stream.as_deref().or(reference.policy.as_deref());
+    let (Some(name), Some(version)) = (name, version) else { return Ok(None) };
+    at_version(view, name, version)
+}
+
+fn at_version<'v>(view: &'v View, stream: &str, version: u64) -> Result<Option<EventRef<'v>>, Failure> {
+    let Some(stream) = view.stream(stream)?.filter(|_| version > 0) else { return Ok(None) };
+    let first = stream.forward(Version(version))?.next().transpose()?;
+    Ok(first.filter(|event| event.version().0 == version))
+}
+
+fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action: &EventRef<'_>) -> Result<Force, Failure> {
+    // What stands in the same batch happens at the same moment.
+    let (index, count) = action.batch().unwrap_or((0, 1));
+    let end = action.position().0 - u64::from(index) + u64::from(count);
+    if authority.position().0 >= end {
+        return Ok(Force::NotYet);
+    }
+    let before = view.up_to(action.position());
+    if let Some(stream) = before.stream(authority.stream()?)? {
+        let mut superseded = None;
+        for later in stream.forward(Version(authority.version().0 + 1))? {
+            let later = later?;
+            let says = data(&later);
+            if later.event_type().ends_with("Revoked") || says.get("revoked").is_some_and(|revoked| revoked == "true") {
+                return Ok(Force::Revoked(later.version()));
+            }
+            if superseded.is_none() && (later.event_type() == authority.event_type() || later.metadata()?.class == Some(Class::Authority)) {
+                superseded = Some(Force::Superseded(later.version()));
+            }
+        }
+        if let Some(superseded) = superseded {
+            return Ok(superseded);
+        }
+    }
+    let says = data(authority);
+    let at = action.occurred_at().unwrap_or_else(|| time::from_nanoseconds(action.recorded_at_ns()));
+    let instant = |name: &str| says.get(name).and_then(|value| time::parse(&rawjson::string(value)?));
+    let is_early = instant("valid_from").is_some_and(|from| at < from);
+    if is_early || ["valid_to", "expires_at"].into_iter().filter_map(instant).any(|to| at >= to) {
+        return Ok(Force::Expired);
+    }
+    if !is_in_scope(says.get("scope").map(String::as_str), action)? {
+        return Ok(Force::OutOfScope);
+    }
+    Ok(if is_text(&says, authority, reference) { Force::Holds } else { Force::OtherText })
+}
+
+/// Data of an event, member by member, with what it sets laid over.
+fn data(event: &EventRef<'_>) -> HashMap<String, String> {
+    let text = event.body().and_then(rawjson::valid_bytes).unwrap_or("null");
+    let own = |text: &str| -> HashMap<String, String> {
+        rawjson::members(text).into_iter().flatten().map(|(name, value)| (rawjson::name(name), value.to_owned())).collect()
+    };
+    let mut all = own(text);
+    if let Some(set) = all.get("set").cloned() {
+        all.extend(own(&set));
+    }
+    all
+}
+
+fn is_in_scope(scope: Option<&str>, action: &EventRef<'_>) -> Result<bool, Failure> {
+    let Some(scope) = scope.and_then(rawjson::members) else { return Ok(true) };
+    let (stream, event_type) = (action.stream()?, action.event_type());
+    let mut is_in = true;
+    for (name, values) in scope {
+        let values: Vec<String> = rawjson::elements(values).into_iter().flatten().map(rawjson::name).collect();
+        match rawjson::name(name).as_str() {
+            "streams" => is_in &= values.iter().any(|prefix| stream.starts_with(prefix.as_str())),
+            "types" => is_in &= values.iter().any(|name| name == event_type),
+            _ => {}
+        }
+    }
+    Ok(is_in)
+}
+
+/// Whether the digest that an action names is that of the authority's text, or of all it says.
+fn is_text(says: &HashMap<String, String>, authority: &EventRef<'_>, reference: &AuthorityRef) -> bool {
+    let Some(digest) = &reference.digest else { return true };
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let is = |bytes: &[u8]| Sha256::digest(bytes).as_slice() == &digest[..];
+    let text = says.get("text").and_then(|text| rawjson::string(text));
+    match (text, says.get("sha256").and_then(|text| rawjson::string(text))) {
+        (Some(text), _) => is(text.as_bytes()),
+        (None, Some(stated)) => stated == hex,
+        (None, None) => authority.body().is_none_or(is),
+    }
+}
+
+impl Citation<'_> {
+    /// What it goes by.
+    pub(super) fn name(&self) -> String {
+        let reference = &self.reference;
+        let version = reference.version.map(|version| format!("v{version}"));
+        let words = [&reference.policy, &reference.policy_version, &reference.stream, &version, &reference.rule];
+        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+        if words.is_empty() { reference.event.map(|id| id.to_string()).unwrap_or_default() } else { words.join(" ") }
+    }
+
+    /// What it says, if it says it in so many words.
+    pub(super) fn text(&self) -> Result<Option<String>, Failure> {
+        let Some(event) = &self.event else { return Ok(None) };
+        Ok(data(event).get("text").and_then(|text| Some(rawjson::string(text)?.into_owned())))
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Result<String, Failure> {
+        object(|object| {
+            object.raw("in_force", if self.force == Force::Holds { "true" } else { "false" });
+            object.text("force", self.force.word());
+            if let Force::Superseded(by) | Force::Revoked(by) = &self.force {
+                object.number("by_version", by.0);
+            }
+            let Some(event) = &self.event else { return Ok(()) };
+            brief(event, object)?;
+            object.texts("text", self.text()?.as_deref());
+            Ok(())
+        })
+    }
+}
+
+/// `authorised-by`: actions that name an authority.
+pub(crate) fn authorised_by(path: &Path, args: &AuthorisedBy, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let (name, version) = match args.authority.rsplit_once('@') {
+        Some((name, version)) if !name.is_empty() => (name, Some(version)),
+        _ => (args.authority.as_str(), None),
+    };
+    // The events that are the authority, where it goes by a stream or an id.
+    let mut sources = Vec::new();
+    if let Some(stream) = view.stream(name)? {
+        for event in stream.forward(Version(1))? {
+            let event = event?;
+            if version.is_none_or(|version| event.version().to_string() == version) {
+                sources.push(event.event_id());
+            }
+        }
+    } else if found(&view, event_id(&args.authority))?.is_some() {
+        sources.push(asked(&view, &args.authority)?.event_id());
+    }
+    let mut actions: BTreeMap<Position, EventRef<'_>> = BTreeMap::new();
+    for source in sources {
+        for event in view.events_by(By::AuthorityEvent(source), Position(0)) {
+            let event = event?;
+            if event.metadata()?.authority.iter().any(|authority| authority.event == Some(source)) {
+                actions.insert(event.position(), event);
+            }
+        }
+    }
+    for event in view.events_by(By::Authority(name), Position(0)) {
+        let event = event?;
+        let is_it = |authority: &AuthorityRef| {
+            let names = [&authority.stream, &authority.policy, &authority.rule];
+            let versions = [authority.policy_version.clone(), authority.version.map(|version| version.to_string())];
+            names.into_iter().any(|found| found.as_deref() == Some(name))
+                && version.is_none_or(|version| versions.iter().flatten().any(|found| found == version))
+        };
+        if event.metadata()?.authority.iter().any(is_it) {
+            actions.insert(event.position(), event);
+        }
+    }
+    if out.json {
+        let ids = actions.values().map(id).collect::<Result<Vec<_>, _>>()?;
+        let told = object(|object| {
+            object.text("authority", &args.authority);
+            object.number("count", ids.len() as u64);
+            list(object, "ids", ids);
+            Ok(())
+        })?;
+        writeln!(out, "{told}")?;
+    } else {
+        actions.values().try_for_each(|event| show::show(event, true, out))?;
+        writeln!(out, "{} by it", counted(actions.len() as u64, "event was allowed", "events were allowed"))?;
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// `wrong-authority`: actions whose authority was not in force.
+pub(crate) fn wrong(path: &Path, args: &WrongAuthority, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let bar = progress("read", view.end().0, false);
+    let events: Box<dyn Iterator<Item = _>> = match &args.authority {
+        Some(name) if args.required.is_empty() => Box::new(view.events_by(By::Authority(name), Position(0))),
+        _ => Box::new(view.events()),
+    };
+    let mut found = 0;
+    for (count, event) in events.enumerate() {
+        let event = event?;
+        if count % 4096 == 0 {
+            bar.set_position(event.position().0);
+        }
+        let is_named = |citation: &Citation<'_>| {
+            let names = [&citation.reference.stream, &citation.reference.policy, &citation.reference.rule];
+            args.authority.is_none() || names.contains(&&args.authority)
+        };
+        let mut wrong = citations(&view, &event)?;
+        if wrong.is_empty() && args.required.iter().any(|name| name == event.event_type()) {
+            wrong.push(Citation { reference: AuthorityRef::default(), event: None, force: Force::Missing });
+        } else {
+            wrong.retain(|citation| citation.force != Force::Holds && is_named(citation));
+        }
+        for citation in wrong {
+            tell(&event, &citation, out)?;
+            found += 1;
+        }
+    }
+    bar.finish_and_clear();
+    if !out.json {
+        writeln!(out, "{} by something that was not in force", counted(found, "event was allowed", "events were allowed"))?;
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+fn tell(event: &EventRef<'_>, citation: &Citation<'_>, out: &mut Out) -> Result<(), Failure> {
+    if out.json {
+        let line = object(|object| {
+            brief(event, object)?;
+            object.texts("actor", event.metadata()?.actor.as_deref());
+            object.raw("authority", &citation.json()?);
+            Ok(())
+        })?;
+        writeln!(out, "{line}")?;
+        return Ok(());
+    }
+    let name = if citation.name().is_empty() { "nothing".to_owned() } else { printable(&citation.name()) };
+    let place = out.paint(DIM, &format!("{:>9}", event.position())).into_owned();
+    let force = out.paint(BAD, &citation.force.words()).into_owned();
+    writeln!(out, "{place}  {} v{}  {}  by {name}: {force}", printable(event.stream()?), event.version(), event.event_type())?;
+    Ok(())
+}
