@@ -213,6 +213,8 @@ pub(crate) enum Gate {
     None,
     /// Refuse a batch whose expected versions are not those of the log
     Expected,
+    /// Refuse a batch that expects or has read other versions than those of the log, or whose authority is not in force; take everything else
+    Full,
 }
 
 /// Options of `import`.

@@ -96,6 +96,12 @@ pub(crate) fn render(time: Timestamp) -> String {
     text
 }
 
+/// This instant, as the system tells it.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+}
+
 /// An instant of the engine's clock.
 pub(crate) fn from_nanoseconds(ns: u64) -> Timestamp {
     Timestamp { seconds: (ns / 1_000_000_000) as i64, nanoseconds: (ns % 1_000_000_000) as u32 }

@@ -346,3 +346,34 @@ fn authorities_that_were_not_in_force_are_named() {
     let told = ask(&place, &["explain", "superseded"]);
     assert_eq!((&told["authority_found"][0]["force"], &told["authority_found"][0]["by_version"]), (&json!("superseded"), &json!(2)));
 }
+
+#[test]
+fn a_full_gate_keeps_out_what_was_decided_against_another_state_or_without_leave() {
+    let read = |version: u64| json!([{ "stream": "a", "version": version }]);
+    let by = |id: &str| json!({ "event": id });
+    let lines = [
+        line("p", 1, "p1", json!({ "type": "PolicyPublished" })),
+        line("a", 1, "a1", json!({})),
+        line("b", 1, "fresh", json!({ "batch": "1", "reads": read(1), "authority": by("p1") })),
+        line("b", 2, "stale", json!({ "batch": "2", "reads": read(0) })),
+        line("b", 2, "stale-partner", json!({ "batch": "2" })),
+        line("b", 2, "not-gated", json!({ "reads": read(0), "authority": by("nobody"), "expected_version": 7 })),
+        line("b", 3, "unheard-of", json!({ "batch": "3", "authority": by("nobody") })),
+        line("p", 2, "p2", json!({ "type": "PolicyPublished" })),
+        line("b", 3, "superseded", json!({ "batch": "4", "authority": by("p1") })),
+        line("b", 3, "in-force", json!({ "batch": "5", "authority": by("p2"), "reads": [{ "stream": "none", "version": 0 }] })),
+        // Brought along.
+        line("q", 1, "q1", json!({ "batch": "6", "type": "PolicyPublished" })),
+        line("b", 4, "by-its-own", json!({ "batch": "6", "authority": by("q1"), "expected_version": 3 })),
+        line("b", 5, "expects-otherwise", json!({ "batch": "7", "expected_version": 3 })),
+    ];
+    let place = Place::new("full-gate");
+    let ran = run_with_input(&place.log(), &["import", "-", "--gate", "full", "--json"], lines.concat().as_bytes());
+    assert_eq!((ran.code, &ran.json()["refused"]), (1, &json!(5)), "{}", ran.err);
+    let exported = run(&place.log(), &["export", "--stream", "b"]).yes();
+    let kept: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&str> = kept.iter().map(|event| event["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["fresh", "not-gated", "in-force", "by-its-own"]);
+    let again = run_with_input(&place.log(), &["import", "-", "--gate", "full", "--json"], lines.concat().as_bytes());
+    assert_eq!((&again.json()["events"], &again.json()["duplicates"]), (&json!(0), &json!(8)));
+}

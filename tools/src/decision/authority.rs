@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{AuthorityRef, By, Class, EventRef, Position, Store, Version, View};
+use chainring::{AuthorityRef, By, Class, EventRef, Position, Store, Timestamp, Version, View};
 use sha2::{Digest, Sha256};
 
 use super::{asked, brief, found, id, list, object};
@@ -22,7 +22,7 @@ use crate::{rawjson, time};
 
 /// Whether something was in force for an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Force {
+pub(crate) enum Force {
     /// It was.
     Holds,
     /// Nothing of that name is in the log, or the action names nothing.
@@ -71,24 +71,50 @@ impl Force {
 }
 
 /// What an action names as what allowed it.
-pub(super) struct Citation<'v> {
+pub(crate) struct Citation<'v> {
     reference: AuthorityRef,
     /// The event that is the authority.
-    event: Option<EventRef<'v>>,
-    pub(super) force: Force,
+    pub(crate) event: Option<EventRef<'v>>,
+    pub(crate) force: Force,
+}
+
+/// What is to be allowed: an event, or one that is still to be appended.
+pub(crate) struct Action<'a> {
+    pub(crate) stream: &'a str,
+    pub(crate) event_type: &'a str,
+    pub(crate) at: Timestamp,
+    /// What stands before it, and before the end of its batch: that happens at the same moment.
+    pub(crate) begin: Position,
+    pub(crate) end: Position,
+}
+
+impl<'a> Action<'a> {
+    fn of(event: &EventRef<'a>) -> Result<Action<'a>, Failure> {
+        let (index, count) = event.batch().unwrap_or((0, 1));
+        Ok(Action {
+            stream: event.stream()?,
+            event_type: event.event_type(),
+            at: event.occurred_at().unwrap_or_else(|| time::from_nanoseconds(event.recorded_at_ns())),
+            begin: event.position(),
+            end: Position(event.position().0 - u64::from(index) + u64::from(count)),
+        })
+    }
 }
 
 /// Everything an event names as what allowed it.
-pub(super) fn citations<'v>(view: &'v View, action: &EventRef<'_>) -> Result<Vec<Citation<'v>>, Failure> {
-    let all = action.metadata()?.authority.into_iter().map(|reference| {
-        let event = resolve(view, &reference)?;
-        let force = match &event {
-            Some(event) => force(view, event, &reference, action)?,
-            None => Force::Missing,
-        };
-        Ok(Citation { reference, event, force })
-    });
-    all.collect()
+pub(super) fn citations<'v>(view: &'v View, event: &EventRef<'_>) -> Result<Vec<Citation<'v>>, Failure> {
+    let action = Action::of(event)?;
+    event.metadata()?.authority.into_iter().map(|reference| cite(view, reference, &action)).collect()
+}
+
+/// What a reference means, and whether that is in force for an action.
+pub(crate) fn cite<'v>(view: &'v View, reference: AuthorityRef, action: &Action<'_>) -> Result<Citation<'v>, Failure> {
+    let event = resolve(view, &reference)?;
+    let force = match &event {
+        Some(event) => force(view, event, &reference, action)?,
+        None => Force::Missing,
+    };
+    Ok(Citation { reference, event, force })
 }
 
 /// The event that a reference means.
@@ -108,14 +134,11 @@ fn at_version<'v>(view: &'v View, stream: &str, version: u64) -> Result<Option<E
     Ok(first.filter(|event| event.version().0 == version))
 }
 
-fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action: &EventRef<'_>) -> Result<Force, Failure> {
-    // What stands in the same batch happens at the same moment.
-    let (index, count) = action.batch().unwrap_or((0, 1));
-    let end = action.position().0 - u64::from(index) + u64::from(count);
-    if authority.position().0 >= end {
+fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action: &Action<'_>) -> Result<Force, Failure> {
+    if authority.position() >= action.end {
         return Ok(Force::NotYet);
     }
-    let before = view.up_to(action.position());
+    let before = view.up_to(action.begin);
     if let Some(stream) = before.stream(authority.stream()?)? {
         let mut superseded = None;
         for later in stream.forward(Version(authority.version().0 + 1))? {
@@ -133,13 +156,13 @@ fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action
         }
     }
     let says = data(authority);
-    let at = action.occurred_at().unwrap_or_else(|| time::from_nanoseconds(action.recorded_at_ns()));
+    let at = action.at;
     let instant = |name: &str| says.get(name).and_then(|value| time::parse(&rawjson::string(value)?));
     let is_early = instant("valid_from").is_some_and(|from| at < from);
     if is_early || ["valid_to", "expires_at"].into_iter().filter_map(instant).any(|to| at >= to) {
         return Ok(Force::Expired);
     }
-    if !is_in_scope(says.get("scope").map(String::as_str), action)? {
+    if !is_in_scope(says.get("scope").map(String::as_str), action) {
         return Ok(Force::OutOfScope);
     }
     Ok(if is_text(&says, authority, reference) { Force::Holds } else { Force::OtherText })
@@ -158,19 +181,18 @@ fn data(event: &EventRef<'_>) -> HashMap<String, String> {
     all
 }
 
-fn is_in_scope(scope: Option<&str>, action: &EventRef<'_>) -> Result<bool, Failure> {
-    let Some(scope) = scope.and_then(rawjson::members) else { return Ok(true) };
-    let (stream, event_type) = (action.stream()?, action.event_type());
+fn is_in_scope(scope: Option<&str>, action: &Action<'_>) -> bool {
+    let Some(scope) = scope.and_then(rawjson::members) else { return true };
     let mut is_in = true;
     for (name, values) in scope {
         let values: Vec<String> = rawjson::elements(values).into_iter().flatten().map(rawjson::name).collect();
         match rawjson::name(name).as_str() {
-            "streams" => is_in &= values.iter().any(|prefix| stream.starts_with(prefix.as_str())),
-            "types" => is_in &= values.iter().any(|name| name == event_type),
+            "streams" => is_in &= values.iter().any(|prefix| action.stream.starts_with(prefix.as_str())),
+            "types" => is_in &= values.iter().any(|name| name == action.event_type),
             _ => {}
         }
     }
-    Ok(is_in)
+    is_in
 }
 
 /// Whether the digest that an action names is that of the authority's text, or of all it says.

@@ -6,16 +6,19 @@
 //! Invariants: at most [`IN_FLIGHT_MAX`] units and about [`IN_FLIGHT_BYTES_MAX`] bytes wait for their answers; every answer is counted once.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 
-use chainring::{AppendError, EventId, Expected, Log, Pending, ReadError, Receipt, Request, StreamId, Version};
+use chainring::{AppendError, AuthorityRef, EventId, Expected, Log, Pending, ReadError, Receipt, Request, StreamId, Version};
 use chainring_format::hash::stream_id;
 
 use super::source::{Stop, Unit};
 use super::tally::Tally;
 use crate::cli::Gate;
-use crate::form::entry::{BatchName, Claim};
+use crate::decision::authority::{Action, Force, cite};
+use crate::form::entry::{self, BatchName, Claim};
+use crate::output::Failure;
+use crate::time;
 
 const IN_FLIGHT_MAX: usize = 4096;
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
@@ -90,6 +93,16 @@ impl<'l, 'o> Importer<'l, 'o> {
         if known > 0 && !all_known {
             return Err(partly_known(&unit, known));
         }
+        let mut required = Vec::new();
+        if self.gate == Gate::Full && unit.batch.is_some() && !all_known {
+            match self.judge(&unit)? {
+                Some(judged) => required = judged,
+                None => {
+                    self.tally.refused += unit.entries.len() as u64;
+                    return Ok(());
+                }
+            }
+        }
         if !all_known {
             if self.in_flight_known > 0 {
                 self.settle()?;
@@ -102,7 +115,7 @@ impl<'l, 'o> Importer<'l, 'o> {
             }
         }
         self.make_room(unit.bytes)?;
-        self.submit(unit, all_known)
+        self.submit(unit, all_known, required)
     }
 
     /// Without a gate, the version a line states is the one that must come out.
@@ -128,7 +141,56 @@ impl<'l, 'o> Importer<'l, 'o> {
         Ok(())
     }
 
-    fn submit(&mut self, unit: Unit, known: bool) -> Result<(), Stop> {
+    /// What must hold when a batch's turn comes: that all it has read is so still, and the streams of what allowed it, too. `None` if that is not in force.
+    fn judge(&mut self, unit: &Unit) -> Result<Option<Vec<(String, u64)>>, Stop> {
+        let mut required: BTreeSet<(String, u64)> = BTreeSet::new();
+        for entry in &unit.entries {
+            let metadata = &entry.event.metadata;
+            required.extend(metadata.reads.iter().flatten().map(|read| (read.stream.clone(), read.version)));
+            for reference in &metadata.authority {
+                // What it is part of itself is in force with it.
+                if reference.event.is_some_and(|id| unit.entries.iter().any(|entry| entry.id == id)) {
+                    continue;
+                }
+                match self.authority(unit.file, entry, reference)? {
+                    Some(bound) => _ = required.insert(bound),
+                    None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(required.into_iter().collect()))
+    }
+
+    /// The stream of what allows an event, and the version up to which that is known to be in force; `None` if it is not.
+    fn authority(&mut self, file: usize, entry: &entry::Entry, reference: &AuthorityRef) -> Result<Option<(String, u64)>, Stop> {
+        let unread = |error| unreadable(file, entry.line, &error);
+        loop {
+            let view = self.log.latest();
+            let action = Action {
+                stream: &entry.event.stream,
+                event_type: &entry.event.metadata.event_type,
+                at: entry.event.metadata.occurred_at.unwrap_or_else(time::now),
+                begin: view.end(),
+                end: view.end(),
+            };
+            let citation = cite(&view, reference.clone(), &action).map_err(|failure| failed(file, entry.line, failure))?;
+            // Nothing on its way may bring or change it.
+            let moves = |stream: StreamId| self.in_flight.iter().any(|unit| unit.events.iter().any(|sent| sent.stream == stream));
+            let is_settled = citation.event.map_or(self.in_flight.is_empty(), |event| !moves(event.stream_id()));
+            if !is_settled {
+                drop(citation);
+                drop(view);
+                self.settle()?;
+                continue;
+            }
+            let Some(event) = citation.event.filter(|_| citation.force == Force::Holds) else { return Ok(None) };
+            let stream = event.stream().map_err(unread)?;
+            let head = view.stream(stream).map_err(unread)?.map_or(0, |stream| stream.version().0);
+            return Ok(Some((stream.to_owned(), head)));
+        }
+    }
+
+    fn submit(&mut self, unit: Unit, known: bool, required: Vec<(String, u64)>) -> Result<(), Stop> {
         let Unit { file, batch, entries, bytes } = unit;
         let first_line = entries.first().map_or(0, |entry| entry.line);
         let mut sent = Vec::with_capacity(entries.len());
@@ -137,9 +199,10 @@ impl<'l, 'o> Importer<'l, 'o> {
             let mut event = entry.event;
             event.expected = match (self.gate, entry.version, entry.claim) {
                 (Gate::None, Some(version), _) => Expected::Exactly(Version(version - 1)),
-                (Gate::None, None, _) | (Gate::Expected, _, Claim::Blind) => Expected::Any,
-                (Gate::Expected, _, Claim::At(version)) => Expected::Exactly(Version(version)),
-                (Gate::Expected, _, Claim::Never) => Expected::Exactly(Version(u64::MAX)),
+                (Gate::None, None, _) | (_, _, Claim::Blind) => Expected::Any,
+                (Gate::Full, ..) if batch.is_none() => Expected::Any,
+                (_, _, Claim::At(version)) => Expected::Exactly(Version(version)),
+                (_, _, Claim::Never) => Expected::Exactly(Version(u64::MAX)),
             };
             sent.push(Sent {
                 line: entry.line,
@@ -157,6 +220,8 @@ impl<'l, 'o> Importer<'l, 'o> {
                 Request::batch(events)
             }
         };
+        let at = |version| Expected::Exactly(Version(version));
+        let request = required.into_iter().fold(request, |request, (stream, version)| request.require(stream, at(version)));
         let pending = self.log.submit(request).map_err(|error| refusal(file, first_line, &sent, &error))?;
         self.in_flight_bytes += bytes;
         self.in_flight_known += usize::from(known);
@@ -218,7 +283,7 @@ impl<'l, 'o> Importer<'l, 'o> {
         }
         match answer {
             Ok(receipt) => self.count(file, batch.as_ref(), &events, &receipt),
-            Err(AppendError::Refused(_)) if self.gate == Gate::Expected => {
+            Err(AppendError::Refused(_)) if self.gate != Gate::None => {
                 self.tally.refused += events.len() as u64;
                 Ok(())
             }
@@ -265,6 +330,14 @@ fn stop(file: usize, line: u64, reason: String) -> Stop {
 fn partly_known(unit: &Unit, known: usize) -> Stop {
     let line = unit.entries.first().map_or(0, |entry| entry.line);
     stop(unit.file, line, format!("{known} of the {} events of this batch are in the log already", unit.entries.len()))
+}
+
+fn failed(file: usize, line: u64, failure: Failure) -> Stop {
+    match failure {
+        Failure::Cannot(reason) => Stop { file, line, reason, is_io: true },
+        Failure::No(reason) | Failure::Usage(reason) => stop(file, line, reason),
+        Failure::NobodyReads => stop(file, line, "nobody reads".into()),
+    }
 }
 
 fn unreadable(file: usize, line: u64, error: &ReadError) -> Stop {
