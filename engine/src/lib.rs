@@ -12,6 +12,7 @@
 //! | L4 | `sequencer` | decide, order, link, commit, watermark, poison |
 //! | L5 | `log` | the front door |
 //! | L6 | `query` | asking about the past |
+//! | L6 | `decision` | whether something may happen, and by whose leave |
 //! | L7 | `trust` | convincing a stranger |
 //! | L8 | `salvage` | getting out of a damaged store what is intact |
 //! | L9 | `backup` | a copy of a store, also while it is written |
@@ -22,6 +23,7 @@ pub mod disk;
 
 mod backup;
 mod condition;
+mod decision;
 mod error;
 mod index;
 mod log;
@@ -39,6 +41,7 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
+pub use decision::{ActError, Action, Denial, Grant, Observed, Stop};
 pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up; see `engine/ARCHITECTURE.md`.
-const LADDER: [&str; 10] = ["disk", "segment", "index", "ring", "sequencer", "log", "query", "trust", "salvage", "backup"];
+const LADDER: [&str; 11] = ["disk", "segment", "index", "ring", "sequencer", "log", "query", "decision", "trust", "salvage", "backup"];
 /// Belong to all: errors, conditions, the seam of concurrency.
 const SHARED: [&str; 3] = ["error", "condition", "sync"];
 

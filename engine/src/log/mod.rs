@@ -10,7 +10,7 @@ use std::time::Duration;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 
-use crate::disk::{Access, Environment, LockError};
+use crate::disk::{Access, Clock, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, Chores, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
@@ -386,6 +386,16 @@ impl Log {
         // What fails is tried again when another segment has ended.
         let _ = self.sequencer.index_next();
         Some(Duration::ZERO)
+    }
+
+    /// The clock that the log goes by.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.environment.clock
+    }
+
+    /// An id that no event has.
+    pub(crate) fn draw_id(&self) -> EventId {
+        self.draws.one(None).0
     }
 
     /// Makes everything submitted so far durable, whatever level it asked for.

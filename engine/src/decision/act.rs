@@ -1,0 +1,372 @@
+//! Judging an action, and doing it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chainring_format::cbor::Value;
+use chainring_format::metadata::{AuthorityRef, Class, ExternalRef};
+use chainring_format::{EventId, Version};
+
+use super::action::{Action, timestamp};
+use super::grant::{self, Asked};
+use super::notes::{self, STOPS, Said, say};
+use super::{ActError, Denial, newest, note, version_of};
+use crate::condition::Expected;
+use crate::error::{AppendError, ReadError};
+use crate::log::{Event, Log, Request};
+use crate::query::{EventRef, View};
+use crate::sequencer::{EventReceipt, Receipt};
+
+const APPROVED: &str = "Approved";
+const APPROVAL_USED: &str = "Used";
+const TAKEN_BACK: &str = "TakenBack";
+const REFUSED: &str = "Refused";
+
+/// So long an action is looked at again because something that it rests on, such as a ceiling, was moved by others.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was found of an action.
+#[derive(Default)]
+struct Verdict {
+    /// Streams, and the versions that they must be at.
+    required: BTreeMap<String, u64>,
+    /// Events that keep the books, appended with it.
+    notes: Vec<Event>,
+    authority: Vec<AuthorityRef>,
+    external: Vec<ExternalRef>,
+    denials: Vec<Denial>,
+}
+
+impl Log {
+    /// Does an action, if everything holds that it rests on, and waits until that is durable. The receipt has the action's own events first, and behind them
+    /// those that keep the books of what it used.
+    ///
+    /// An action whose first event has an id is done once, for ever: the same again gives the same receipt, whatever holds by then.
+    ///
+    /// # Errors
+    /// [`ActError::Denied`] with every reason; else as for every append.
+    pub fn act(&self, action: &Action<'_>) -> Result<Receipt, ActError> {
+        let deadline_ns = self.clock().monotonic_ns().saturating_add(PATIENCE.as_nanos() as u64);
+        loop {
+            let view = self.latest();
+            if let Some(receipt) = done_before(&view, action, self.report().epoch)? {
+                return Ok(receipt);
+            }
+            let verdict = judge(&view, action, self.draw_id(), self.clock().realtime_ns())?;
+            if !verdict.denials.is_empty() {
+                self.keep_attempt(action, &verdict.denials)?;
+                return Err(ActError::Denied(verdict.denials));
+            }
+            let error = match self.append(request(action, verdict)) {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) => error,
+            };
+            // Something moved between the look and the turn, or the same action was done meanwhile: once that is durable it is seen.
+            let is_moved = matches!(error, AppendError::Refused(_) | AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. });
+            if !is_moved || self.clock().monotonic_ns() >= deadline_ns {
+                return Err(error.into());
+            }
+            self.sync()?;
+        }
+    }
+
+    /// Approves an action, once, up to an instant. The digest is that of [`Action::digest`].
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`] if there is an approval of that name; else as for every append.
+    pub fn approve(&self, name: &str, digest: [u8; 32], valid_to_ns: Option<u64>, actor: &str) -> Result<Receipt, ActError> {
+        let event = note(notes::approval(name), APPROVED, |metadata| {
+            metadata.actor = Some(actor.to_owned());
+            metadata.class = Some(Class::Approval);
+            let entries = [("digest", Some(Value::Bytes(digest.to_vec()))), ("valid_to_ns", valid_to_ns.map(Value::Uint))];
+            say(metadata, "approval", entries);
+        });
+        Ok(self.append(event.expected(Expected::NoStream))?)
+    }
+
+    pub(super) fn change_stops(&self, event_type: &str, actor: &str, change: impl Fn(&mut Vec<String>)) -> Result<Receipt, ActError> {
+        loop {
+            let view = self.latest();
+            let (mut frozen, version) = (frozen(&view)?, version_of(&view, STOPS)?);
+            change(&mut frozen);
+            let event = note(STOPS.to_owned(), event_type, |metadata| {
+                metadata.actor = Some(actor.to_owned());
+                metadata.class = Some(Class::Authority);
+                say(metadata, "stops", [("frozen", notes::texts(&frozen))]);
+            });
+            match self.append(event.expected(Expected::Exactly(Version(version)))) {
+                Err(AppendError::Refused(_)) => self.sync()?,
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Notes a refusal: what was asked only as a digest, and why it was refused. The versions of the stream number the attempts.
+    fn keep_attempt(&self, action: &Action<'_>, denials: &[Denial]) -> Result<(), ActError> {
+        let Some(actor) = action.actor().filter(|_| action.keeps_attempt) else { return Ok(()) };
+        let reasons: Vec<String> = denials.iter().map(ToString::to_string).collect();
+        let event = note(notes::attempts(actor), REFUSED, |metadata| {
+            metadata.actor = Some(actor.to_owned());
+            metadata.correlation = action.run.as_ref().map(|(run, _)| run.clone());
+            metadata.class = Some(Class::Refusal);
+            let entries = [("digest", Some(Value::Bytes(action.digest().to_vec()))), ("reasons", notes::texts(&reasons))];
+            say(metadata, "refused", entries);
+        });
+        self.append(event)?;
+        Ok(())
+    }
+}
+
+/// The receipt of an action that was done before, by the id of its first event.
+fn done_before(view: &View, action: &Action<'_>, epoch: u64) -> Result<Option<Receipt>, ActError> {
+    let Some(id) = action.events.first().and_then(|event| event.id) else { return Ok(None) };
+    let first = match view.event_with_id(id) {
+        Ok(first) => first,
+        Err(ReadError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let count = first.batch().map_or(1, |(_, count)| u64::from(count));
+    let behind = (1..count).map(|ahead| view.event(chainring_format::Position(first.position().0 + ahead)));
+    let stored = std::iter::once(Ok(first)).chain(behind).collect::<Result<Vec<_>, _>>()?;
+    for (place, event) in action.events.iter().enumerate() {
+        let is_same = match stored.get(place) {
+            Some(stored) => is_done_by(event, stored)?,
+            None => false,
+        };
+        if !is_same {
+            return Err(AppendError::IdConflict { id, position: first.position() }.into());
+        }
+    }
+    let receipt = |event: &EventRef<'_>| EventReceipt { position: event.position(), version: event.version(), link: event.link() };
+    let events: Vec<EventReceipt> = stored.iter().map(receipt).collect();
+    Ok(Some(Receipt { events: events.into(), epoch, durability: action.durability, duplicate: true }))
+}
+
+/// Whether a stored event is the one that was asked for. What the action rested on may have been another state, which is in its metadata.
+fn is_done_by(event: &Event, stored: &EventRef<'_>) -> Result<bool, ReadError> {
+    let is_named = event.id.is_none_or(|id| id == stored.event_id()) && stored.stream()? == event.stream;
+    let metadata = stored.metadata()?;
+    let is_alike = metadata.event_type == event.metadata.event_type && metadata.actor == event.metadata.actor;
+    Ok(is_named && is_alike && stored.body().is_none_or(|body| body == event.body))
+}
+
+/// Looks at everything an action rests on. `drawn` is an id for its first event if that needs one and has none.
+fn judge(view: &View, action: &Action<'_>, drawn: EventId, now_ns: u64) -> Result<Verdict, ReadError> {
+    let mut verdict = Verdict::default();
+    for read in &action.reads {
+        verdict.require(view, &read.stream, Version(read.version))?;
+    }
+    verdict.look_at_expected(view, &action.events)?;
+    for (read, again) in &action.externals {
+        verdict.look_outside(read, again(read), now_ns);
+    }
+    verdict.look_at_stops(view, action)?;
+    let asked = Asked { events: &action.events, amount: action.amount, now_ns };
+    for (name, rule) in &action.grants {
+        let allowed = grant::judge(view, name, rule.as_deref(), &asked)?;
+        verdict.required.extend(allowed.required);
+        // Two grants of one parent use it once.
+        let is_new = |event: &Event| verdict.notes.iter().all(|note| note.stream != event.stream);
+        let used: Vec<Event> = allowed.used.into_iter().filter(is_new).collect();
+        verdict.notes.extend(used);
+        verdict.authority.push(allowed.reference);
+        verdict.denials.extend(allowed.denials);
+    }
+    if let Some(name) = &action.approval {
+        verdict.look_at_approval(view, name, action, now_ns)?;
+    }
+    if let Some((run, epoch)) = &action.run {
+        let stream = notes::run(run);
+        let found = version_of(view, &stream)?;
+        if found != *epoch {
+            verdict.denials.push(Denial::Fenced { run: run.clone(), epoch: found });
+        }
+        verdict.required.insert(stream, found);
+    }
+    if let Some(target) = action.takes_back {
+        let id = action.events.first().and_then(|event| event.id).unwrap_or(drawn);
+        verdict.look_at_compensation(view, target, id)?;
+    }
+    Ok(verdict)
+}
+
+impl Verdict {
+    fn require(&mut self, view: &View, stream: &str, read: Version) -> Result<(), ReadError> {
+        let found = Version(version_of(view, stream)?);
+        if found != read {
+            self.denials.push(Denial::Stale { stream: stream.to_owned(), read, found });
+        }
+        self.required.insert(stream.to_owned(), found.0);
+        Ok(())
+    }
+
+    /// What the events themselves expect, each with those before it counted in.
+    fn look_at_expected(&mut self, view: &View, events: &[Event]) -> Result<(), ReadError> {
+        let mut heads: HashMap<&str, u64> = HashMap::new();
+        for event in events {
+            let before = match heads.get(event.stream.as_str()) {
+                Some(head) => *head,
+                None if event.expected == Expected::Any => continue,
+                None => version_of(view, &event.stream)?,
+            };
+            if !event.expected.holds(before) {
+                let read = if let Expected::Exactly(version) = event.expected { version } else { Version(0) };
+                self.denials.push(Denial::Stale { stream: event.stream.clone(), read, found: Version(before) });
+            }
+            heads.insert(&event.stream, before + 1);
+        }
+        Ok(())
+    }
+
+    fn look_outside(&mut self, read: &ExternalRef, observed: Result<super::Observed, String>, now_ns: u64) {
+        let mut differs = |why: String| self.denials.push(Denial::Diverged { resource: read.resource.clone(), why });
+        let age_ns = read.observed_at.map(|at| i128::from(now_ns) - (i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds)));
+        if let (Some(age_ns), Some(most_ns)) = (age_ns, read.max_age_ns)
+            && age_ns > i128::from(most_ns)
+        {
+            differs(format!("it was read {} ms ago", age_ns / 1_000_000));
+        }
+        match observed {
+            Err(why) => differs(format!("it cannot be read again: {why}")),
+            Ok(found) => {
+                if read.version.is_some() && found.version != read.version {
+                    differs(format!("it is at version {}", found.version.as_deref().unwrap_or("unknown")));
+                }
+                if read.hash.is_some() && found.hash != read.hash {
+                    differs("its content is another one".to_owned());
+                }
+            }
+        }
+        self.external.push(ExternalRef { observed_at: Some(timestamp(now_ns)), ..read.clone() });
+    }
+
+    fn look_at_stops(&mut self, view: &View, action: &Action<'_>) -> Result<(), ReadError> {
+        self.required.insert(STOPS.to_owned(), version_of(view, STOPS)?);
+        for what in frozen(view)? {
+            let is_hit = match what.split_once(' ') {
+                None => true,
+                Some(("actor", name)) => action.events.iter().any(|event| event.metadata.actor.as_deref() == Some(name)),
+                Some((_, prefix)) => action.events.iter().any(|event| event.stream.starts_with(prefix)),
+            };
+            if is_hit {
+                self.denials.push(Denial::Frozen { what });
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_approval(&mut self, view: &View, name: &str, action: &Action<'_>, now_ns: u64) -> Result<(), ReadError> {
+        let stream = notes::approval(name);
+        let found = newest(view, &stream)?;
+        let why = match &found {
+            None => Some("there is none"),
+            Some(event) if event.event_type() != APPROVED => Some("it was used"),
+            Some(event) => {
+                let said = Said::by(event, "approval")?;
+                if said.bytes("digest") != Some(&action.digest()[..]) {
+                    Some("it is of something else")
+                } else if said.uint("valid_to_ns").is_some_and(|to| now_ns >= to) {
+                    Some("it is over")
+                } else {
+                    None
+                }
+            }
+        };
+        self.denials.extend(why.map(|why| Denial::NotApproved { approval: name.to_owned(), why }));
+        let head = found.as_ref().map_or(0, |event| event.version().0);
+        self.required.insert(stream.clone(), head);
+        if let Some(event) = found {
+            let reference = AuthorityRef {
+                stream: Some(stream.clone()),
+                version: Some(event.version().0),
+                link: Some(event.link()),
+                event: Some(event.event_id()),
+                ..AuthorityRef::default()
+            };
+            self.authority.push(reference);
+        }
+        self.notes.push(note(stream, APPROVAL_USED, |_| {}).expected(Expected::Exactly(Version(head))));
+        Ok(())
+    }
+
+    /// An event can be taken back as long as it was not; its compensation as long as that is in force; and so on. All of these go by one count: whoever
+    /// appends the next number has won.
+    fn look_at_compensation(&mut self, view: &View, target: EventId, id: EventId) -> Result<(), ReadError> {
+        let there = |id| match view.event_with_id(id) {
+            Ok(event) => Ok(Some(event)),
+            Err(ReadError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(mut root) = there(target)? else {
+            self.denials.push(Denial::NotToTakeBack { event: target, by: None });
+            return Ok(());
+        };
+        while let Some(before) = root.metadata()?.compensates {
+            // Whatever is named there: this ends.
+            match there(before)?.filter(|event| event.position() < root.position()) {
+                Some(event) => root = event,
+                None => break,
+            }
+        }
+        let stream = notes::compensations(root.event_id());
+        let (head, last) = match newest(view, &stream)? {
+            Some(event) => (event.version().0, event.metadata()?.causation),
+            // Taken back by other means, or never.
+            None => (0, view.compensation_of(target)?.map(|event| event.event_id())),
+        };
+        let is_in_force = match last {
+            None => true,
+            Some(_) if head == 0 => false,
+            Some(last) => target == last || (head.is_multiple_of(2) && target == root.event_id()),
+        };
+        if !is_in_force {
+            self.denials.push(Denial::NotToTakeBack { event: target, by: last });
+        }
+        self.required.insert(stream.clone(), head);
+        let counted = note(stream, TAKEN_BACK, |metadata| metadata.causation = Some(id));
+        self.notes.push(counted.expected(Expected::Exactly(Version(head))));
+        Ok(())
+    }
+}
+
+/// What is frozen.
+fn frozen(view: &View) -> Result<Vec<String>, ReadError> {
+    let newest = newest(view, STOPS)?;
+    newest.map_or(Ok(Vec::new()), |event| Ok(Said::by(&event, "stops")?.texts("frozen")))
+}
+
+/// The append that an action and its verdict make.
+fn request(action: &Action<'_>, verdict: Verdict) -> Request {
+    let mut events = action.events.clone();
+    for event in &mut events {
+        let metadata = &mut event.metadata;
+        if !action.reads.is_empty() {
+            metadata.reads.get_or_insert_default().extend(action.reads.iter().cloned());
+        }
+        metadata.authority.extend(verdict.authority.iter().cloned());
+        metadata.external.extend(verdict.external.iter().cloned());
+        if let Some((run, epoch)) = &action.run {
+            metadata.correlation.get_or_insert_with(|| run.clone());
+            metadata.run_epoch = Some(*epoch);
+        }
+    }
+    if let (Some(target), Some(first)) = (action.takes_back, events.first_mut()) {
+        first.metadata.class.get_or_insert(Class::Compensation);
+        first.metadata.compensates = Some(target);
+        // The count names it.
+        let named = verdict.notes.iter().find(|note| note.metadata.event_type == TAKEN_BACK).and_then(|note| note.metadata.causation);
+        first.id = first.id.or(named);
+    }
+    let is_single = !action.is_batch && verdict.notes.is_empty() && events.len() == 1;
+    let request = match (is_single, events.pop()) {
+        (true, Some(event)) => Request::event(event),
+        (_, last) => {
+            events.extend(last);
+            events.extend(verdict.notes);
+            Request::batch(events)
+        }
+    };
+    let at = |version| Expected::Exactly(Version(version));
+    let required = verdict.required.into_iter();
+    required.fold(request.durability(action.durability), |request, (stream, version)| request.require(stream, at(version)))
+}

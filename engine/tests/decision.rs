@@ -1,0 +1,337 @@
+//! What may happen once happens once, and what may not does not: grants, ceilings, approvals, runs, compensations and stops, also when many try at once, and
+//! after a crash.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chainring::disk::sim::SimDisk;
+use chainring::{
+    ActError, Action, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options, Position, Stop,
+    Version,
+};
+
+fn opened() -> (tempfile::TempDir, Log) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    (directory, log)
+}
+
+fn act(event_type: &str) -> Event {
+    Event::new("order-1", event_type).actor("agent")
+}
+
+fn denials(done: Result<chainring::Receipt, ActError>) -> Vec<Denial> {
+    match done {
+        Err(ActError::Denied(denials)) => denials,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn count(log: &Log, event_type: &str) -> usize {
+    log.latest().events().filter(|event| event.as_ref().unwrap().event_type() == event_type).count()
+}
+
+#[test]
+fn what_was_read_must_still_be_so_and_is_kept() {
+    let (_directory, log) = opened();
+    log.append(vec![Event::new("order-1", "Placed"), Event::new("user-1", "Seen")]).unwrap();
+    let action =
+        || Action::new(act("Cancelled").expected(Expected::Exactly(Version(1)))).read("order-1", Version(1)).read("user-1", Version(1));
+    let receipt = log.act(&action()).unwrap();
+    let view = log.latest();
+    let reads = view.event(receipt.first_position()).unwrap().metadata().unwrap().reads.unwrap();
+    assert_eq!(reads.iter().map(|read| (read.stream.as_str(), read.version)).collect::<Vec<_>>(), [("order-1", 1), ("user-1", 1)]);
+
+    // All reasons at once, with what was found.
+    log.append(Event::new("user-1", "Seen")).unwrap();
+    let stale = |stream: &str, found: u64| Denial::Stale { stream: stream.into(), read: Version(1), found: Version(found) };
+    assert_eq!(denials(log.act(&action())), [stale("order-1", 2), stale("user-1", 2), stale("order-1", 2)]);
+    assert_eq!(count(&log, "Cancelled"), 1);
+
+    // The attempt is kept, numbered, and nowhere near the order.
+    log.act(&action()).unwrap_err();
+    log.act(&action().without_attempt()).unwrap_err();
+    let view = log.latest();
+    let attempts: Vec<_> = view.stream("$attempts/agent").unwrap().unwrap().forward(Version(1)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(attempts.iter().map(|event| event.version().0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(attempts[0].metadata().unwrap().class, Some(Class::Refusal));
+    let told = format!("{:?}", attempts[0].metadata().unwrap().attributes);
+    assert!(told.contains("order-1 was read at version 1, but is at version 2"), "{told}");
+}
+
+#[test]
+fn what_was_read_outside_is_read_again() {
+    let (_directory, log) = opened();
+    let price = |hash: u8| ExternalRef { resource: "price".into(), hash: Some(vec![hash]), ..ExternalRef::default() };
+    let again = |_: &ExternalRef| Ok(Observed { version: None, hash: Some(vec![1]) });
+    let receipt = log.act(&Action::new(act("Bought")).read_outside(price(1), again)).unwrap();
+    let kept = log.latest().event(receipt.first_position()).unwrap().metadata().unwrap().external;
+    assert!(kept[0].observed_at.is_some() && kept[0].hash == Some(vec![1]));
+    let old = ExternalRef { observed_at: Some(chainring::Timestamp { seconds: 5, nanoseconds: 0 }), max_age_ns: Some(1000), ..price(2) };
+    let unknown = |_: &ExternalRef| Err("it is gone".to_owned());
+    let action = Action::new(act("Bought")).read_outside(old, again).read_outside(price(1), unknown);
+    let why: Vec<String> = denials(log.act(&action)).iter().map(ToString::to_string).collect();
+    assert!(why[0].contains("it was read") && why[1].contains("content is another one") && why[2].contains("it is gone"), "{why:?}");
+    assert_eq!(count(&log, "Bought"), 1);
+}
+
+#[test]
+fn grants_hold_as_far_as_they_go() {
+    let (_directory, log) = opened();
+    let refunds = Grant {
+        streams: vec!["order-".into()],
+        types: vec!["Refunded".into(), "Cancelled".into()],
+        actors: vec!["agent".into()],
+        text: "Refunds are for orders.".into(),
+        ..Grant::default()
+    };
+    let refund = || Action::new(act("Refunded")).allowed_by("refunds", "r1");
+    let not_in_force = |why: &str| vec![Denial::NotInForce { grant: "refunds".into(), why: why.into() }];
+    assert_eq!(denials(log.act(&refund())), not_in_force("missing or revoked"));
+    log.grant("refunds", &refunds, "boss").unwrap();
+    let receipt = log.act(&refund()).unwrap();
+    let view = log.latest();
+    let cited = &view.event(receipt.first_position()).unwrap().metadata().unwrap().authority[0];
+    let granted = view.event_with_id(cited.event.unwrap()).unwrap();
+    assert_eq!((cited.stream.as_deref(), cited.version, cited.rule.as_deref()), (Some("$authority/refunds"), Some(1), Some("r1")));
+    assert_eq!((granted.link(), granted.body()), (cited.link.unwrap(), Some(refunds.text.as_bytes())));
+    assert_eq!(view.grant("refunds").unwrap().unwrap(), (refunds.clone(), Version(1)));
+
+    let outside = [
+        (Event::new("user-1", "Refunded").actor("agent"), "stream user-1"),
+        (act("Shipped"), "type Shipped"),
+        (Event::new("order-1", "Refunded").actor("other"), "actor other"),
+    ];
+    for (event, what) in outside {
+        let found = denials(log.act(&Action::new(event).allowed_by("refunds", "")));
+        assert_eq!(found, [Denial::OutOfScope { grant: "refunds".into(), what: what.into() }]);
+    }
+    log.revoke("refunds", "boss").unwrap();
+    assert_eq!(denials(log.act(&refund())), not_in_force("missing or revoked"));
+    log.grant("refunds", &Grant { valid_from_ns: Some(u64::MAX), ..refunds.clone() }, "boss").unwrap();
+    assert_eq!(denials(log.act(&refund())), not_in_force("too early"));
+    log.grant("refunds", &Grant { valid_to_ns: Some(1), ..refunds.clone() }, "boss").unwrap();
+    assert_eq!(denials(log.act(&refund())), not_in_force("over"));
+    log.grant("refunds", &refunds, "boss").unwrap();
+    log.act(&refund()).unwrap();
+}
+
+#[test]
+fn what_is_delegated_is_no_more_than_what_there_was() {
+    let (_directory, log) = opened();
+    let all = Grant { streams: vec!["order-".into()], amount_max: Some(100), actors: vec!["lead".into()], ..Grant::default() };
+    log.grant("all", &all, "boss").unwrap();
+    let part = Grant { streams: vec!["order-1".into()], amount_max: Some(60), parent: Some("all".into()), ..Grant::default() };
+    let too_much = [
+        (Grant { streams: Vec::new(), ..part.clone() }, "other streams"),
+        (Grant { streams: vec!["o".into()], ..part.clone() }, "other streams"),
+        (Grant { amount_max: Some(101), ..part.clone() }, "more"),
+        (Grant { amount_max: None, ..part.clone() }, "more"),
+    ];
+    for (grant, what) in too_much {
+        assert_eq!(denials(log.grant("part", &grant, "lead")), [Denial::OutOfScope { grant: "all".into(), what: what.into() }]);
+    }
+    assert_eq!(denials(log.grant("part", &part, "clerk")), [Denial::OutOfScope { grant: "all".into(), what: "actor clerk".into() }]);
+    log.grant("part", &part, "lead").unwrap();
+    log.grant("other", &part, "lead").unwrap();
+    let spend = |grant: &str, amount: u64| log.act(&Action::new(act("Refunded")).allowed_by(grant, "").spending(amount));
+    spend("part", 60).unwrap();
+    // What is used of a part is used of the whole.
+    let over = |grant: &str, amount_left: u64| Denial::OverCeiling { grant: grant.into(), count_left: u64::MAX, amount_left };
+    assert_eq!(denials(spend("part", 1)), [over("part", 0)]);
+    assert_eq!(denials(spend("other", 41)), [over("all", 40)]);
+    spend("other", 40).unwrap();
+    // Both at once use the whole once.
+    log.grant("all", &all, "boss").unwrap();
+    log.grant("part", &part, "lead").unwrap();
+    log.grant("other", &part, "lead").unwrap();
+    log.act(&Action::new(act("Refunded")).allowed_by("part", "").allowed_by("other", "").spending(50)).unwrap();
+    assert_eq!(denials(spend("part", 51)), [over("part", 10), over("all", 50)]);
+    log.revoke("all", "boss").unwrap();
+    let why = denials(spend("part", 1)).remove(0).to_string();
+    assert!(why.contains("all, which it was delegated from, is missing or revoked"), "{why}");
+}
+
+#[test]
+fn an_approval_is_of_one_thing_and_for_once() {
+    let (_directory, log) = opened();
+    let refund = |body: &str| Action::new(act("Refunded").body(body)).approved_by("a1");
+    let not = |why| vec![Denial::NotApproved { approval: "a1".into(), why }];
+    assert_eq!(denials(log.act(&refund("80"))), not("there is none"));
+    log.approve("a1", refund("80").digest(), None, "boss").unwrap();
+    let twice = log.approve("a1", refund("90").digest(), None, "boss");
+    assert!(matches!(twice, Err(ActError::Append(AppendError::Refused(_)))));
+    assert_eq!(denials(log.act(&refund("90"))), not("it is of something else"));
+    log.act(&refund("80")).unwrap();
+    assert_eq!(denials(log.act(&refund("80"))), not("it was used"));
+    log.approve("a2", refund("80").digest(), Some(1), "boss").unwrap();
+    let late = Action::new(act("Refunded").body("80")).approved_by("a2");
+    assert_eq!(denials(log.act(&late)), [Denial::NotApproved { approval: "a2".into(), why: "it is over" }]);
+}
+
+#[test]
+fn a_run_goes_on_in_one_place() {
+    let (_directory, log) = opened();
+    let first = log.begin_run("run-7", "agent").unwrap();
+    let step = |epoch| Action::new(act("Step")).in_run("run-7", epoch);
+    let receipt = log.act(&step(first)).unwrap();
+    let metadata = log.latest().event(receipt.first_position()).unwrap().metadata().unwrap();
+    assert_eq!((metadata.run_epoch, metadata.correlation.as_deref()), (Some(1), Some("run-7")));
+    let second = log.begin_run("run-7", "other").unwrap();
+    assert_eq!(denials(log.act(&step(first))), [Denial::Fenced { run: "run-7".into(), epoch: second }]);
+    log.act(&step(second)).unwrap();
+}
+
+#[test]
+fn what_is_frozen_does_not_move() {
+    let (_directory, log) = opened();
+    let step = |stream: &str, actor: &str| log.act(&Action::new(Event::new(stream, "Step").actor(actor)).without_attempt());
+    log.freeze(Stop::Actor("agent"), "boss").unwrap();
+    log.freeze(Stop::Streams("order-"), "boss").unwrap();
+    let frozen = |what: &str| Denial::Frozen { what: what.into() };
+    assert_eq!(denials(step("order-1", "agent")), [frozen("actor agent"), frozen("streams order-")]);
+    step("user-1", "other").unwrap();
+    log.unfreeze(Stop::Actor("agent"), "boss").unwrap();
+    step("user-1", "agent").unwrap();
+    log.freeze(Stop::Log, "boss").unwrap();
+    assert_eq!(
+        denials(step("user-1", "other")),
+        [frozen("streams order-"), frozen("log")].into_iter().filter(|d| *d == frozen("log")).collect::<Vec<_>>()
+    );
+    log.unfreeze(Stop::Log, "boss").unwrap();
+    step("user-1", "other").unwrap();
+}
+
+fn taking_back(target: EventId) -> Action<'static> {
+    Action::new(act("Undone")).taking_back(target).without_attempt()
+}
+
+#[test]
+fn an_event_is_taken_back_once_at_a_time() {
+    let (_directory, log) = opened();
+    let target = EventId([7; 16]);
+    assert_eq!(denials(log.act(&taking_back(target))), [Denial::NotToTakeBack { event: target, by: None }]);
+    log.append(act("Done").id(target)).unwrap();
+    let undo = |target| -> Result<EventId, Vec<Denial>> {
+        match log.act(&taking_back(target)) {
+            Ok(receipt) => Ok(log.latest().event(receipt.first_position()).unwrap().event_id()),
+            Err(ActError::Denied(denials)) => Err(denials),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let first = undo(target).unwrap();
+    let by = |event, by| Err(vec![Denial::NotToTakeBack { event, by: Some(by) }]);
+    assert_eq!(undo(target), by(target, first));
+    let second = undo(first).unwrap();
+    assert_eq!(undo(first), by(first, second));
+    // It is in force again, and can be taken back by either name, once.
+    let third = undo(target).unwrap();
+    assert_eq!(undo(second), by(second, third));
+    let fourth = undo(third).unwrap();
+    let fifth = undo(fourth).unwrap();
+    assert_eq!(undo(target), by(target, fifth));
+    let view = log.latest();
+    assert_eq!(view.compensation_of(target).unwrap().map(|event| event.event_id()), Some(third), "its undo was undone");
+    let metadata = view.event_with_id(first).unwrap().metadata().unwrap();
+    assert_eq!((metadata.class, metadata.compensates), (Some(Class::Compensation), Some(target)));
+}
+
+#[test]
+fn an_action_with_an_id_is_done_once() {
+    let (_directory, log) = opened();
+    log.grant("one", &Grant { count_max: Some(1), ..Grant::default() }, "boss").unwrap();
+    let action = |body: &str| Action::new(act("Done").id(EventId([3; 16])).body(body)).allowed_by("one", "");
+    let receipt = log.act(&action("x")).unwrap();
+    assert_eq!(receipt.events.len(), 2, "the event, and what it used");
+    let again = log.act(&action("x")).unwrap();
+    assert!(again.duplicate && again.events == receipt.events);
+    assert!(matches!(log.act(&action("y")), Err(ActError::Append(AppendError::IdConflict { .. }))));
+    assert_eq!(count(&log, "Done"), 1);
+}
+
+/// Runs something in many threads at once; how often it was done.
+fn race(log: &Log, threads: u64, each: impl Fn(&Log, u64) -> Result<chainring::Receipt, ActError> + Sync) -> u64 {
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (done, each) = (&done, &each);
+            scope.spawn(move || match each(log, thread) {
+                Ok(receipt) => _ = done.fetch_add(u64::from(!receipt.duplicate), Ordering::Relaxed),
+                Err(ActError::Denied(_)) => {}
+                Err(error) => panic!("{error}"),
+            });
+        }
+    });
+    done.into_inner()
+}
+
+#[test]
+fn of_many_as_many_succeed_as_may() {
+    let (_directory, log) = opened();
+    log.grant("ten", &Grant { count_max: Some(10), amount_max: Some(700), ..Grant::default() }, "boss").unwrap();
+    let by_count = |log: &Log, _| log.act(&Action::new(act("Counted")).allowed_by("ten", "").without_attempt());
+    assert_eq!((race(&log, 64, by_count), count(&log, "Counted")), (10, 10));
+    log.grant("ten", &Grant { count_max: Some(1000), amount_max: Some(700), ..Grant::default() }, "boss").unwrap();
+    let by_amount = |log: &Log, _| log.act(&Action::new(act("Spent")).allowed_by("ten", "").spending(100).without_attempt());
+    assert_eq!((race(&log, 64, by_amount), count(&log, "Spent")), (7, 7));
+
+    let approved = || Action::new(act("Approved one")).approved_by("a").without_attempt();
+    log.approve("a", approved().digest(), None, "boss").unwrap();
+    assert_eq!((race(&log, 64, |log, _| log.act(&approved())), count(&log, "Approved one")), (1, 1));
+
+    log.append(act("Target").id(EventId([9; 16]))).unwrap();
+    assert_eq!((race(&log, 64, |log, _| log.act(&taking_back(EventId([9; 16])))), count(&log, "Undone")), (1, 1));
+
+    // One read, many who want to act on it.
+    let fresh =
+        |log: &Log, thread| log.act(&Action::new(Event::new(format!("w{thread}"), "Fresh")).read("hot", Version(0)).without_attempt());
+    let moved = |log: &Log, _| log.act(&Action::new(Event::new("hot", "Moved")).read("hot", Version(0)).without_attempt());
+    assert_eq!(
+        race(&log, 64, |log, thread| if thread % 2 == 0 { fresh(log, thread) } else { moved(log, thread) }) - count(&log, "Fresh") as u64,
+        1
+    );
+    assert_eq!(count(&log, "Moved"), 1);
+    let view = log.latest();
+    let moved = view.stream("hot").unwrap().unwrap().forward(Version(1)).unwrap().next().unwrap().unwrap().position();
+    let late =
+        view.events().filter(|event| event.as_ref().is_ok_and(|event| event.event_type() == "Fresh" && event.position() > moved)).count();
+    assert_eq!(late, 0, "nobody acted on what was over");
+
+    // An epoch that ends fences everybody who is still in it.
+    let epoch = log.begin_run("run", "agent").unwrap();
+    let in_run = |log: &Log, thread| {
+        if thread == 20 {
+            log.begin_run("run", "other").unwrap();
+        }
+        log.act(&Action::new(act("Step")).in_run("run", epoch).without_attempt())
+    };
+    race(&log, 64, in_run);
+    let view = log.latest();
+    let ended = view.stream("$runs/run").unwrap().unwrap().forward(Version(2)).unwrap().next().unwrap().unwrap().position();
+    let late =
+        view.events_in(ended..=Position(u64::MAX)).filter(|event| event.as_ref().is_ok_and(|event| event.event_type() == "Step")).count();
+    assert_eq!(late, 0);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_race_gives_nothing_away() {
+    for seed in 0..12 {
+        let disk = SimDisk::new().with_block_bytes(512);
+        let open = |disk: &SimDisk, seed| Options::new().segment_bytes(1 << 20).open_in(disk.environment(seed), "log").unwrap();
+        let log = open(&disk, seed);
+        let approved = || Action::new(act("Approved one")).approved_by("a").without_attempt();
+        log.grant("five", &Grant { count_max: Some(5), ..Grant::default() }, "boss").unwrap();
+        log.approve("a", approved().digest(), None, "boss").unwrap();
+        log.append(act("Target").id(EventId([9; 16]))).unwrap();
+        let each = |log: &Log, thread: u64| match thread % 3 {
+            0 => log.act(&Action::new(act("Counted")).allowed_by("five", "").without_attempt()),
+            1 => log.act(&approved()),
+            _ => log.act(&taking_back(EventId([9; 16]))),
+        };
+        // Fewer than may; then the power goes.
+        race(&log, 6 + seed % 9, each);
+        std::mem::forget(log);
+        let log = open(&disk.crash(seed), seed + 100);
+        race(&log, 48, each);
+        assert_eq!([count(&log, "Counted"), count(&log, "Approved one"), count(&log, "Undone")], [5, 1, 1], "seed {seed}");
+    }
+}
