@@ -669,6 +669,8 @@ pub enum Mention<'a> {
     /// A stream it was checked with, as of a version.
     Checked(&'a str, u64),
     Compensates(EventId),
+    /// What kind of statement it is; not said of facts that say so.
+    Class(Class),
 }
 
 /// Calls `visit` with everything that an event names, in the order of the fields, without decoding the rest. Where the metadata breaks a rule, it ends.
@@ -686,6 +688,10 @@ fn visit_mentions<'a>(at: &mut Reader<'a>, visit: &mut impl FnMut(Mention<'a>)) 
             key::CORRELATION => visit(Mention::Correlation(str_of(at)?)),
             key::CAUSATION => visit(Mention::Causation(EventId(array_of(at)?))),
             key::COMPENSATES => visit(Mention::Compensates(EventId(array_of(at)?))),
+            key::CLASS => Class::from_code(uint_of(at)?)
+                .filter(|class| *class != Class::Fact)
+                .into_iter()
+                .for_each(|class| visit(Mention::Class(class))),
             key::AUTHORITY => each_of(at, |at| {
                 for _ in 0..inner_map_of(at)? {
                     match inner_key_of(at)? {
@@ -821,6 +827,7 @@ mod tests {
             Mention::OnBehalfOf("user:u"),
             Mention::Correlation("run-1"),
             Mention::Causation(EventId([1; 16])),
+            Mention::Class(Class::Compensation),
             Mention::Authority("p"),
             Mention::Authority("r"),
             Mention::Authority("p"),

@@ -69,6 +69,12 @@ pub(crate) enum Command {
     AuthorisedBy(AuthorisedBy),
     /// List events whose authority was not in force when they were recorded
     WrongAuthority(WrongAuthority),
+    /// List what an actor was refused, and why
+    Attempts(Attempts),
+    /// List intents of which nobody has said what came of them
+    OpenIntents,
+    /// Show what an actor could have done by its grants, and what of that it did
+    Scope(Scope),
     /// List streams and their versions
     Streams(Streams),
     /// Show the events of one stream
@@ -429,6 +435,23 @@ pub(crate) struct WrongAuthority {
     /// Also events of these types that name no authority at all
     #[arg(long = "require", value_name = "TYPE")]
     pub(crate) required: Vec<String>,
+}
+
+/// Options of `attempts`.
+#[derive(Debug, Args)]
+pub(crate) struct Attempts {
+    /// The actor
+    pub(crate) actor: String,
+}
+
+/// Options of `scope`.
+#[derive(Debug, Args)]
+pub(crate) struct Scope {
+    /// The actor
+    pub(crate) actor: String,
+    /// Recorded from one instant to another (RFC 3339), both included; ever, if not said
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], value_parser = instant)]
+    pub(crate) between: Vec<Timestamp>,
 }
 
 /// Options of `streams`.

@@ -143,7 +143,9 @@ fn probes_of_agents_in_one_world() {
 /// A line of the form; `more` is laid over it.
 fn line(stream: &str, version: u64, id: &str, more: Value) -> String {
     let mut line = json!({ "stream": stream, "version": version, "type": "E", "id": id });
-    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let Value::Object(more) = more {
+        line.as_object_mut().unwrap().extend(more);
+    }
     format!("{line}\n")
 }
 
@@ -376,4 +378,47 @@ fn a_full_gate_keeps_out_what_was_decided_against_another_state_or_without_leave
     assert_eq!(ids, ["fresh", "not-gated", "in-force", "by-its-own"]);
     let again = run_with_input(&place.log(), &["import", "-", "--gate", "full", "--json"], lines.concat().as_bytes());
     assert_eq!((&again.json()["events"], &again.json()["duplicates"]), (&json!(0), &json!(8)));
+}
+
+#[test]
+fn what_was_tried_left_open_and_could_have_been_done() {
+    let lines = [
+        line("s", 1, "try", json!({ "class": "intent", "actor": "agent", "data": { "key": "k1" } })),
+        line("s", 2, "done", json!({ "class": "intent" })),
+        line("s", 3, "outcome", json!({ "class": "outcome", "causation": "done" })),
+        line("s", 4, "remark", json!({ "class": "observation", "causation": "try" })),
+    ];
+    let place = filled("conduct", &lines);
+    let open = run(&place.log(), &["open-intents", "--json"]).yes();
+    let open: Vec<Value> = open.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (open.len(), &open[0]["id"], &open[0]["class"], &open[0]["data"]["key"]),
+        (1, &json!("try"), &json!("intent"), &json!("k1"))
+    );
+
+    assert_eq!(run(&place.log(), &["attempts", "agent", "--json"]).yes(), "");
+    let log = chainring::Log::open(place.log()).unwrap();
+    let types = |types: &[&str]| types.iter().map(|name| (*name).to_owned()).collect();
+    let grant = chainring::Grant { types: types(&["Refunded", "Cancelled"]), actors: types(&["agent"]), ..chainring::Grant::default() };
+    log.grant("orders", &grant, "boss").unwrap();
+    let event = |name: &str| chainring::Event::new("order-1", name).actor("agent");
+    log.act(&chainring::Action::new(event("Refunded")).allowed_by("orders", "")).unwrap();
+    log.act(&chainring::Action::new(event("Deleted")).allowed_by("orders", "")).unwrap_err();
+    log.revoke("orders", "boss").unwrap();
+    log.act(&chainring::Action::new(event("Refunded")).allowed_by("orders", "")).unwrap_err();
+    log.close().unwrap();
+    let attempts = run(&place.log(), &["attempts", "agent", "--json"]).yes();
+    let attempts: Vec<Value> = attempts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(attempts.iter().map(|attempt| &attempt["attempt"]).collect::<Vec<_>>(), [&json!(1), &json!(2)]);
+    assert_eq!(attempts[0]["reasons"], json!(["grant orders does not cover type Deleted"]));
+    assert_eq!(attempts[1]["reasons"], json!(["grant orders is not in force: missing or revoked"]));
+
+    let scope = ask(&place, &["scope", "agent"]);
+    assert_eq!((&scope["could"][0]["grant"], &scope["could"].as_array().unwrap().len()), (&json!("orders"), &1));
+    assert_eq!((&scope["unused_types"], &scope["any_type"]), (&json!(["Cancelled"]), &json!(false)));
+    assert_eq!(scope["did"], json!([{ "type": "E", "count": 1 }, { "type": "Refunded", "count": 1 }]));
+    let before = ask(&place, &["scope", "agent", "--between", "2001-01-01T00:00:00Z", "2002-01-01T00:00:00Z"]);
+    assert_eq!((&before["could"], &before["did"]), (&json!([]), &json!([])));
+    assert_eq!(ask(&place, &["scope", "other"])["could"], json!([]));
+    assert_eq!(run(&place.log(), &["wrong-authority", "--json"]).yes(), "", "what is kept of grants is understood here, too");
 }

@@ -68,6 +68,22 @@ impl Grant {
         })
     }
 
+    /// Whether it is for such an event, at an instant.
+    #[must_use]
+    pub fn covers(&self, stream: &str, event_type: &str, actor: &str, at_ns: u64) -> bool {
+        let is_in = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
+        (self.streams.is_empty() || self.streams.iter().any(|prefix| stream.starts_with(prefix.as_str())))
+            && is_in(&self.types, event_type)
+            && is_in(&self.actors, actor)
+            && self.is_valid_at(at_ns)
+    }
+
+    /// Whether its time has come and is not over.
+    #[must_use]
+    pub fn is_valid_at(&self, at_ns: u64) -> bool {
+        self.valid_from_ns.is_none_or(|from| at_ns >= from) && self.valid_to_ns.is_none_or(|to| at_ns < to)
+    }
+
     /// What keeps this grant from being a part of another one; `None` if it is one.
     fn exceeds(&self, parent: &Grant) -> Option<&'static str> {
         let within =

@@ -118,7 +118,9 @@ impl<'a> Postings<'a> {
             Mention::Correlation(name) => self.put_name(3, name, mention),
             Mention::Authority(name) => self.put_name(4, name, mention),
             Mention::Reads(name, _) | Mention::Checked(name, _) => self.put_name(5, name, mention),
-            Mention::Causation(_) | Mention::AuthorityEvent(_) | Mention::Compensates(_) => self.put(&Term::Mention(mention)),
+            Mention::Causation(_) | Mention::AuthorityEvent(_) | Mention::Compensates(_) | Mention::Class(_) => {
+                self.put(&Term::Mention(mention));
+            }
         });
     }
 

@@ -51,6 +51,7 @@ impl Keys {
                 Mention::AuthorityEvent(id) => (9, id.0),
                 Mention::Reads(stream, _) | Mention::Checked(stream, _) => (10, text(stream)),
                 Mention::Compensates(id) => (11, id.0),
+                Mention::Class(class) => (13, [*class as u8; 16]),
             },
         };
         let seed = u128::from_le_bytes(self.seed);

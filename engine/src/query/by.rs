@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use chainring_format::metadata::{Mention, mentions};
+use chainring_format::metadata::{Class, Mention, mentions};
 use chainring_format::{EventId, Position};
 
 use super::View;
@@ -31,6 +31,8 @@ pub enum By<'a> {
     AuthorityEvent(EventId),
     /// Events that were decided against this stream, or checked with it, at any version.
     Read(&'a str),
+    /// Events of this class; facts, which most are, are not found so.
+    Class(Class),
     /// Compensations of this event.
     Compensated(EventId),
 }
@@ -46,6 +48,7 @@ impl<'a> By<'a> {
             By::Authority(name) => Mention::Authority(name),
             By::AuthorityEvent(id) => Mention::AuthorityEvent(id),
             By::Read(stream) => Mention::Reads(stream, 0),
+            By::Class(class) => Mention::Class(class),
             By::Compensated(id) => Mention::Compensates(id),
         }
     }

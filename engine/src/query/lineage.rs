@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use chainring_format::metadata::Mention;
+use chainring_format::metadata::{Class, Mention};
 use chainring_format::{EventId, StreamId};
 
 use super::View;
@@ -35,6 +35,28 @@ impl View {
     /// [`ReadError::NotFound`] if the event is not in view; damage, or an error of the device.
     pub fn dependents(&self, of: EventId, relation: Relation) -> Result<Vec<EventRef<'_>>, ReadError> {
         dependents(&mut Naming::new(self), &[self.event_with_id(of)?], relation)
+    }
+
+    /// Intents without an outcome, in order: what was about to be tried, and nobody has said what came of it. An outcome is an event of that class that the intent
+    /// caused.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn open_intents(&self) -> Result<Vec<EventRef<'_>>, ReadError> {
+        let naming = &mut Naming::new(self);
+        let intent = Mention::Class(Class::Intent);
+        let mut open = Vec::new();
+        for event in naming.events(intent, 0, |mention| mention == intent)? {
+            let caused = Mention::Causation(event.event_id());
+            let mut has_outcome = false;
+            for outcome in naming.events(caused, event.position().0, |mention| mention == caused)? {
+                has_outcome |= outcome.metadata()?.class == Some(Class::Outcome);
+            }
+            if !has_outcome {
+                open.push(event);
+            }
+        }
+        Ok(open)
     }
 
     /// The event with this id.

@@ -13,7 +13,12 @@ use crate::index::Term;
 /// Positions that are looked up together.
 const LOOKED_UP: usize = 1024;
 
-/// Asks of one view, about causes, reads, and what was compensated.
+/// Whether this is something that is asked for here.
+fn is_asked_for(mention: Mention<'_>) -> bool {
+    matches!(mention, Mention::Causation(_) | Mention::Reads(..) | Mention::Checked(..) | Mention::Compensates(_) | Mention::Class(_))
+}
+
+/// Asks of one view, about causes, reads, classes, and what was compensated.
 #[derive(Debug)]
 pub(super) struct Naming<'v> {
     view: &'v View,
@@ -67,7 +72,7 @@ impl<'v> Naming<'v> {
             for event in Events::new(self.view, index.runs().end(), self.view.limit) {
                 let event = event?;
                 mentions(event.metadata_bytes(), |mention| {
-                    if matches!(mention, Mention::Causation(_) | Mention::Reads(..) | Mention::Checked(..) | Mention::Compensates(_)) {
+                    if is_asked_for(mention) {
                         tail.entry(index.key(&Term::Mention(mention))).or_default().push(event.position().0);
                     }
                 });

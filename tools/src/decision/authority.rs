@@ -82,18 +82,22 @@ pub(crate) struct Citation<'v> {
 pub(crate) struct Action<'a> {
     pub(crate) stream: &'a str,
     pub(crate) event_type: &'a str,
+    pub(crate) actor: Option<&'a str>,
     pub(crate) at: Timestamp,
+    pub(crate) recorded_ns: u64,
     /// What stands before it, and before the end of its batch: that happens at the same moment.
     pub(crate) begin: Position,
     pub(crate) end: Position,
 }
 
 impl<'a> Action<'a> {
-    fn of(event: &EventRef<'a>) -> Result<Action<'a>, Failure> {
+    fn of(event: &EventRef<'a>, actor: Option<&'a str>) -> Result<Action<'a>, Failure> {
         let (index, count) = event.batch().unwrap_or((0, 1));
         Ok(Action {
             stream: event.stream()?,
             event_type: event.event_type(),
+            actor,
+            recorded_ns: event.recorded_at_ns(),
             at: event.occurred_at().unwrap_or_else(|| time::from_nanoseconds(event.recorded_at_ns())),
             begin: event.position(),
             end: Position(event.position().0 - u64::from(index) + u64::from(count)),
@@ -103,8 +107,9 @@ impl<'a> Action<'a> {
 
 /// Everything an event names as what allowed it.
 pub(super) fn citations<'v>(view: &'v View, event: &EventRef<'_>) -> Result<Vec<Citation<'v>>, Failure> {
-    let action = Action::of(event)?;
-    event.metadata()?.authority.into_iter().map(|reference| cite(view, reference, &action)).collect()
+    let metadata = event.metadata()?;
+    let action = Action::of(event, metadata.actor.as_deref())?;
+    metadata.authority.iter().cloned().map(|reference| cite(view, reference, &action)).collect()
 }
 
 /// What a reference means, and whether that is in force for an action.
@@ -153,6 +158,18 @@ fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action
         }
         if let Some(superseded) = superseded {
             return Ok(superseded);
+        }
+    }
+    // A grant of the engine's own says it in its attributes, for the time of recording.
+    if let Some(name) = authority.stream()?.strip_prefix("$authority/")
+        && let Some((grant, _)) = view.up_to(Position(authority.position().0 + 1)).grant(name)?
+    {
+        let at_ns = action.recorded_ns;
+        if !grant.is_valid_at(at_ns) {
+            return Ok(Force::Expired);
+        }
+        if !grant.covers(action.stream, action.event_type, action.actor.unwrap_or_default(), at_ns) {
+            return Ok(Force::OutOfScope);
         }
     }
     let says = data(authority);

@@ -11,6 +11,7 @@ use crate::output::Failure;
 
 pub(crate) mod authority;
 pub(crate) mod compensate;
+pub(crate) mod conduct;
 pub(crate) mod dependents;
 pub(crate) mod explain;
 pub(crate) mod undo;

@@ -1,6 +1,6 @@
 //! One line of the form to one event.
 
-use chainring::{Event, EventId, Metadata, Value};
+use chainring::{Class, Event, EventId, Metadata, Reversibility, Value};
 
 use super::line::{Field, Line};
 use super::{ATTRIBUTE_BASIS, ATTRIBUTE_RAW, event_id, named_id, refs};
@@ -128,6 +128,12 @@ fn id(raw: &str) -> (Option<EventId>, bool) {
     }
 }
 
+/// One of the values of FORMAT.md section 8 by its word.
+fn named<T: std::fmt::Debug>(raw: &str, from_code: impl Fn(u64) -> Option<T>) -> Option<T> {
+    let text = rawjson::string(raw)?;
+    (0..).map_while(from_code).find(|value| super::export::word(value) == *text)
+}
+
 fn batch_name(line: &Line<'_>) -> Option<BatchName> {
     let raw = line.raw(Field::Batch)?;
     Some(text(raw).map_or_else(|| BatchName::Raw(raw.to_owned()), BatchName::Text))
@@ -241,6 +247,8 @@ fn metadata(line: &Line<'_>, event_type: String) -> Result<Metadata, String> {
     metadata.checked = kept.beside(line, Field::Checked, refs::reads);
     metadata.expected_version = kept.unless(line, Field::ExpectedVersion, refs::integer);
     metadata.compensates = kept.beside(line, Field::Compensates, id);
+    metadata.class = kept.unless(line, Field::Class, |raw| named(raw, Class::from_code));
+    metadata.reversibility = kept.unless(line, Field::Reversibility, |raw| named(raw, Reversibility::from_code));
     for (name, raw) in &line.others {
         kept.keep(name, raw);
     }

@@ -185,7 +185,7 @@ fn read(read: &ReadRef, to: &mut Members<'_>) {
 }
 
 /// `ExternallyReversible` is written `externally-reversible`.
-fn word(value: impl std::fmt::Debug) -> String {
+pub(super) fn word(value: impl std::fmt::Debug) -> String {
     let mut word = String::new();
     for c in format!("{value:?}").chars() {
         if c.is_ascii_uppercase() && !word.is_empty() {

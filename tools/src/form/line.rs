@@ -43,6 +43,8 @@ fields! {
     Checked = "checked",
     ExpectedVersion = "expected_version",
     Compensates = "compensates",
+    Class = "class",
+    Reversibility = "reversibility",
     Data = "data",
 }
 

@@ -14,6 +14,7 @@
 //! | `batch` | the atomic batch; key 20 where its value is not the id of the batch's first event | it is no text |
 //! | `authority` | key 11, one entry: `policy`, `version`, `rule`, `event`, `sha256`, `confirmed_by` are its keys 5, 6, 4, 8, 7, 9 | it has other members, or values that do not fit |
 //! | `reads`, `checked` | keys 12, 13: `stream`, `version`, `state` are keys 1, 2, 3 | an entry has other members, or values that do not fit |
+//! | `class`, `reversibility` | keys 10, 16: `intent`, `externally-reversible` and the other words of FORMAT.md section 8 | it is none of them |
 //! | `expected_version` | key 19 | it is no integer from 0 to 2^64 - 1 |
 //! | `data` | the body, byte for byte as it stands in the line | |
 //! | anything else | nowhere | always |

@@ -47,6 +47,8 @@ fn whatever_a_line_holds_comes_back() {
         r#""reads":[{"stream":"s","version":1,"standing":"authoritative"}],"checked":[{"stream":"s"}]"#,
         r#""reads":"none","checked":{"stream":"s","version":1}"#,
         r#""reads":[{"stream":"s","version":1.0}],"checked":[{"stream":"s","version":1,"state":null}]"#,
+        r#""class":"intent","reversibility":"externally-reversible""#,
+        r#""class":"Intent","reversibility":4"#,
         r#""expected_version":0"#,
         r#""expected_version":18446744073709551616"#,
         r#""expected_version":-1"#,

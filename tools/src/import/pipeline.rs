@@ -169,6 +169,8 @@ impl<'l, 'o> Importer<'l, 'o> {
             let action = Action {
                 stream: &entry.event.stream,
                 event_type: &entry.event.metadata.event_type,
+                actor: entry.event.metadata.actor.as_deref(),
+                recorded_ns: time::to_nanoseconds(time::now()),
                 at: entry.event.metadata.occurred_at.unwrap_or_else(time::now),
                 begin: view.end(),
                 end: view.end(),
