@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chainring::disk::sim::SimDisk;
 use chainring::{
-    ActError, Action, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options, Position, Stop,
-    Version,
+    ActError, Action, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options, Position,
+    Requirement, Stop, Version,
 };
 
 fn opened() -> (tempfile::TempDir, Log) {
@@ -196,6 +196,47 @@ fn what_is_frozen_does_not_move() {
     assert_eq!(denials(step("user-1", "other")), [frozen("log")]);
     log.unfreeze(Stop::Log, "boss").unwrap();
     step("user-1", "other").unwrap();
+}
+
+#[test]
+fn what_must_be_said_is_said_or_nothing_happens() {
+    let (_directory, log) = opened();
+    log.append(Event::new("order-1", "Placed")).unwrap();
+    let refunds = Requirement { types: vec!["Refunded".into()], authority: true, ..Requirement::default() };
+    let orders = Requirement { streams: vec!["order-".into()], reads: true, actor: true, ..Requirement::default() };
+    log.declare(&[refunds.clone(), orders], "boss").unwrap();
+    let lacking = |stream: &str, what| Denial::Lacking { stream: stream.into(), what };
+    let bare = Action::new(Event::new("order-1", "Refunded"));
+    assert_eq!(denials(log.act(&bare)), [lacking("order-1", "an authority"), lacking("order-1", "an actor")]);
+    assert_eq!(denials(log.act(&Action::new(act("Shipped")))), [lacking("order-1", "what was read")]);
+    log.act(&Action::new(Event::new("user-1", "Seen"))).unwrap();
+    log.grant("refunds", &Grant::default(), "boss").unwrap();
+    log.act(&Action::new(act("Refunded")).read("order-1", Version(1)).allowed_by("refunds", "")).unwrap();
+    log.declare(&[refunds], "boss").unwrap();
+    log.act(&Action::new(act("Shipped"))).unwrap();
+}
+
+#[test]
+fn a_handle_expresses_only_what_it_was_made_for() {
+    let (_directory, log) = opened();
+    log.grant("refunds", &Grant { count_max: Some(1), ..Grant::default() }, "boss").unwrap();
+    let epoch = log.begin_run("run", "agent").unwrap();
+    let agent = log.writer("agent").streams(["order-"]).types(["Refunded", "Noted"]).allowed_by("refunds", "r").in_run("run", epoch);
+    let event = |stream: &str, event_type: &str| Event::new(stream, event_type);
+    let not = |what: &str| vec![Denial::NotExpressible { what: what.into() }];
+    assert_eq!(denials(agent.act(Action::new(event("user-1", "Noted")))), not("stream user-1"));
+    assert_eq!(denials(agent.act(Action::new(event("order-1", "Deleted")))), not("type Deleted"));
+    assert_eq!(denials(agent.act(Action::new(event("order-1", "Noted").actor("boss")))), not("actor boss"));
+    let all = log.writer("agent");
+    assert_eq!(denials(all.act(Action::new(event("$stops", "Unfrozen")))), not("stream $stops"));
+    let receipt = agent.act(Action::new(event("order-1", "Refunded"))).unwrap();
+    let metadata = log.latest().event(receipt.first_position()).unwrap().metadata().unwrap();
+    assert_eq!((metadata.actor.as_deref(), metadata.authority.len(), metadata.run_epoch), (Some("agent"), 1, Some(epoch)));
+    assert!(matches!(denials(agent.act(Action::new(event("order-1", "Noted"))))[..], [Denial::OverCeiling { count_left: 0, .. }]));
+    log.begin_run("run", "other").unwrap();
+    assert_eq!(denials(agent.act(Action::new(event("order-1", "Noted")))).len(), 2);
+    assert_eq!(log.head("$attempts/agent").unwrap(), Version(6), "all of these are its attempts");
+    assert_eq!(log.head("$attempts/boss").unwrap(), Version(0));
 }
 
 fn taking_back(target: EventId) -> Action<'static> {

@@ -9,8 +9,8 @@ use chainring_format::{EventId, Version};
 
 use super::action::{Action, timestamp};
 use super::grant::{self, Asked};
-use super::notes::{self, STOPS, Said, say};
-use super::{ActError, Denial, newest, note, version_of};
+use super::notes::{self, RULES, STOPS, Said, say};
+use super::{ActError, Denial, newest, note, rules, version_of};
 use crate::condition::Expected;
 use crate::error::{AppendError, ReadError};
 use crate::log::{Event, Log, Request};
@@ -102,7 +102,7 @@ impl Log {
     }
 
     /// Notes a refusal: what was asked only as a digest, and why it was refused. The versions of the stream number the attempts.
-    fn keep_attempt(&self, action: &Action<'_>, denials: &[Denial]) -> Result<(), ActError> {
+    pub(super) fn keep_attempt(&self, action: &Action<'_>, denials: &[Denial]) -> Result<(), ActError> {
         let Some(actor) = action.actor().filter(|_| action.keeps_attempt) else { return Ok(()) };
         let reasons: Vec<String> = denials.iter().map(ToString::to_string).collect();
         let event = note(notes::attempts(actor), REFUSED, |metadata| {
@@ -161,6 +161,8 @@ fn judge(view: &View, action: &Action<'_>, drawn: EventId, now_ns: u64) -> Resul
         verdict.look_outside(read, again(read), now_ns);
     }
     verdict.look_at_stops(view, action)?;
+    verdict.required.insert(RULES.to_owned(), version_of(view, RULES)?);
+    verdict.denials.extend(rules::judge(view, action)?);
     let asked = Asked { events: &action.events, amount: action.amount, now_ns };
     for (name, rule) in &action.grants {
         let allowed = grant::judge(view, name, rule.as_deref(), &asked)?;

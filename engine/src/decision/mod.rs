@@ -7,7 +7,7 @@
 //!
 //! Everything here is events in streams of its own, and nothing else: `$authority/NAME` holds grants and their end, `$authority/NAME/use` what was used of
 //! one, `$approvals/ID` an approval and its one use, `$runs/RUN` the epochs of a run, `$compensations/EVENT` how often an event was taken back and given
-//! again, `$stops` what is frozen, `$attempts/ACTOR` what was refused. Each of them changes in the same batch as what it is about, on condition that it is
+//! again, `$stops` what is frozen, `$rules` what actions must say of themselves, `$attempts/ACTOR` what was refused. Each of them changes in the same batch as what it is about, on condition that it is
 //! where it was seen: what may happen once happens once, whoever tries at the same time, and after every crash. Absent on purpose: answering who did what,
 //! which is `query`.
 
@@ -25,9 +25,13 @@ mod act;
 mod action;
 mod grant;
 mod notes;
+mod rules;
+mod writer;
 
 pub use action::{Action, Observed};
 pub use grant::Grant;
+pub use rules::Requirement;
+pub use writer::Writer;
 
 /// One reason why an action may not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +97,18 @@ pub enum Denial {
         /// The compensation in force; `None` if there is no such event.
         by: Option<EventId>,
     },
+    /// An action of this kind must say more.
+    Lacking {
+        /// The stream.
+        stream: String,
+        /// What it does not say.
+        what: &'static str,
+    },
+    /// The handle was not made for this.
+    NotExpressible {
+        /// What it cannot express.
+        what: String,
+    },
     /// A stop is in force.
     Frozen {
         /// What is frozen.
@@ -114,6 +130,8 @@ impl fmt::Display for Denial {
             Denial::Fenced { run, epoch } => write!(f, "run {run} has gone on elsewhere, in epoch {epoch}"),
             Denial::NotToTakeBack { event, by: Some(by) } => write!(f, "event {event} is not to be taken back: {by} is in force"),
             Denial::NotToTakeBack { event, by: None } => write!(f, "event {event} is not in the log"),
+            Denial::Lacking { stream, what } => write!(f, "an action in stream {stream} must say {what}"),
+            Denial::NotExpressible { what } => write!(f, "this handle was not made for {what}"),
             Denial::Frozen { what } => write!(f, "{what} is frozen"),
         }
     }

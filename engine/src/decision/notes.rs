@@ -40,6 +40,9 @@ pub(super) fn attempts(actor: &str) -> String {
 /// What is frozen: the newest event names all of it.
 pub(super) const STOPS: &str = "$stops";
 
+/// What actions must say of themselves: the newest event names all of it.
+pub(super) const RULES: &str = "$rules";
+
 /// A map of the attributes, under one name.
 pub(super) struct Said(Vec<(Value, Value)>);
 
@@ -48,10 +51,20 @@ impl Said {
     pub(super) fn by(event: &EventRef<'_>, name: &str) -> Result<Said, ReadError> {
         let attributes = event.metadata()?.attributes;
         let found = attributes.into_iter().find(|(found, _)| found == name);
-        Ok(Said(match found {
-            Some((_, Value::Map(entries))) => entries,
-            _ => Vec::new(),
-        }))
+        Ok(found.map_or(Said(Vec::new()), |(_, value)| Said::of(value)))
+    }
+
+    /// What a map says; nothing if it is none.
+    pub(super) fn of(value: Value) -> Said {
+        Said(if let Value::Map(entries) = value { entries } else { Vec::new() })
+    }
+
+    pub(super) fn is(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Bool(true)))
+    }
+
+    pub(super) fn values(&self, name: &str) -> Vec<Value> {
+        if let Some(Value::Array(values)) = self.get(name) { values.clone() } else { Vec::new() }
     }
 
     fn get(&self, name: &str) -> Option<&Value> {

@@ -1,0 +1,191 @@
+//! What it costs to record decisions, and to ask what came of one.
+//!
+//! `lineage ask --dir DIR --events 10000000` fills a store in which every tenth event has a full record - four reads, an authority, a cause - and every
+//! hundred thousand events one is read by a thousand others; then asks for the dependents of those. `lineage record --dir DIR` appends events with a full
+//! record and bare ones of the same size, in turns, durable, and says how they compare. JSON to standard output.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use chainring::{AuthorityRef, Durability, Event, EventId, Link, Metadata, Options, Pending, ReadRef, Relation, Request, Store};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+const BATCH: u64 = 1000;
+const BODY_BYTES: usize = 256;
+/// Events between two that many depend on.
+const HUB_EVERY: u64 = 100_000;
+/// Events that depend on each of those.
+const READERS: u64 = 1000;
+const IN_FLIGHT: usize = 1024;
+
+#[derive(Parser)]
+#[command(about = "What it costs to record decisions, and to ask what came of one")]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Subcommand)]
+enum Cmd {
+    /// Fill a store, and ask it for dependents
+    Ask {
+        /// Where the store is made, unless it is there
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long, default_value_t = 10_000_000)]
+        events: u64,
+    },
+    /// Compare events with a full record to bare ones of the same size
+    Record {
+        /// Where stores are made; it must not be there
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long, default_value_t = 5)]
+        rounds: u64,
+    },
+}
+
+type Done<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Cmd::Ask { dir, events } => ask(&dir, events),
+        Cmd::Record { dir, rounds } => record(&dir, rounds),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lineage: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn id(number: u64) -> EventId {
+    let number = number + 1;
+    EventId((u128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << 64 | u128::from(number)).to_le_bytes())
+}
+
+/// A decision: what it read, what allowed it, what caused it.
+fn decided(number: u64, hub: u64) -> Metadata {
+    let read = |stream: String| ReadRef { stream, version: 1, state: Some(vec![7; 8]), ..ReadRef::default() };
+    let catalog = (1..4).map(|n| read(format!("catalog-{:05}", number * n % 10_000)));
+    let authority = AuthorityRef {
+        stream: Some("$authority/refunds".into()),
+        version: Some(3),
+        link: Some(Link([5; 32])),
+        rule: Some("goodwill".into()),
+        ..AuthorityRef::default()
+    };
+    Metadata {
+        actor: Some("agent-7".into()),
+        causation: Some(id(number | 1 << 60)),
+        reads: Some(std::iter::once(read(format!("policy-{hub:05}"))).chain(catalog).collect()),
+        authority: vec![authority],
+        ..Metadata::new("Refunded")
+    }
+}
+
+/// One event of the history that is asked.
+fn event(number: u64) -> Event {
+    let hub = number / HUB_EVERY;
+    let event = if number.is_multiple_of(HUB_EVERY) {
+        Event::new(format!("policy-{hub:05}"), "PolicyPublished")
+    } else if number.is_multiple_of(10) {
+        // Of ten thousand, a thousand have read the newest; the others the one that nobody asks for.
+        let is_reader = number.is_multiple_of(HUB_EVERY / READERS);
+        Event::with_metadata(format!("order-{:06}", number % 100_000), decided(number, if is_reader { hub } else { 99_999 }))
+    } else {
+        Event::new(format!("order-{:06}", number % 100_000), "NoteAdded").actor("agent-7")
+    };
+    event.id(id(number)).body(vec![b'x'; BODY_BYTES])
+}
+
+fn fill(dir: &Path, events: u64) -> Done {
+    let log = Options::new().open(dir)?;
+    let mut pending: Option<Pending> = None;
+    for first in (0..events).step_by(BATCH as usize) {
+        let batch = (first..(first + BATCH).min(events)).map(event).collect();
+        let next = log.submit(Request::batch(batch).durability(Durability::Written))?;
+        pending.replace(next).map_or(Ok(()), |before| before.wait().map(drop))?;
+    }
+    pending.map_or(Ok(()), |last| last.wait().map(drop))?;
+    log.close()?;
+    Ok(())
+}
+
+fn ask(dir: &Path, events: u64) -> Done {
+    let started = Instant::now();
+    if !dir.exists() {
+        fill(dir, events)?;
+    }
+    let filled_s = started.elapsed().as_secs_f64();
+    let store = Store::open(dir)?;
+    let view = store.latest();
+    let hubs: Vec<u64> = (0..events / HUB_EVERY).collect();
+    let mut passes = Vec::new();
+    for _ in 0..3 {
+        let mut took = Vec::new();
+        for hub in &hubs {
+            let started = Instant::now();
+            let found = view.dependents(id(hub * HUB_EVERY), Relation::CausationAndReads)?.len() as u64;
+            took.push(started.elapsed().as_secs_f64() * 1e3);
+            // The hub's own event has no reader's number.
+            assert_eq!(found, READERS - 1, "hub {hub}");
+        }
+        took.sort_by(f64::total_cmp);
+        passes.push(json!({ "p50_ms": took[took.len() / 2], "max_ms": took[took.len() - 1] }));
+    }
+    println!(
+        "{}",
+        json!({ "events": store.stats().events, "filled_s": filled_s, "asked": hubs.len(), "dependents": READERS - 1, "passes": passes })
+    );
+    Ok(())
+}
+
+fn record(dir: &Path, rounds: u64) -> Done {
+    let full = |number: u64| Event::with_metadata(format!("order-{:06}", number % 10_000), decided(number, 1)).body(vec![b'x'; BODY_BYTES]);
+    let extra = decided(1, 1).encode().len() - Metadata::new("Refunded").encode().len();
+    let bare = |number: u64| Event::new(format!("order-{:06}", number % 10_000), "Refunded").body(vec![b'x'; BODY_BYTES + extra]);
+    let mut ratios = serde_json::Map::new();
+    for (name, batch, events) in [("single, pipelined", 1, 150_000_u64), ("batches of 1000", BATCH, 400_000)] {
+        let mut rates = [Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            let makers: [&dyn Fn(u64) -> Event; 2] = [&full, &bare];
+            for (which, make) in makers.into_iter().enumerate() {
+                let place = dir.join(format!("{batch}-{round}-{which}"));
+                rates[which].push(rate(&place, batch, events, make)?);
+                std::fs::remove_dir_all(&place)?;
+            }
+        }
+        rates.iter_mut().for_each(|rates| rates.sort_by(f64::total_cmp));
+        let [full, bare] = rates.map(|rates| rates[rates.len() / 2]);
+        ratios.insert(name.into(), json!({ "full_per_s": full, "bare_per_s": bare, "ratio": full / bare }));
+    }
+    println!("{}", json!({ "record_bytes": extra, "durable": ratios }));
+    Ok(())
+}
+
+/// Events a second, every one durable when it counts.
+fn rate(dir: &Path, batch: u64, events: u64, make: &dyn Fn(u64) -> Event) -> Done<f64> {
+    let log = Options::new().open(dir)?;
+    let mut pending = std::collections::VecDeque::new();
+    let request = |first| if batch == 1 { Request::event(make(first)) } else { Request::batch((first..first + batch).map(make).collect()) };
+    // Made beforehand: what is measured is the log.
+    let requests: Vec<Request> = (0..events).step_by(batch as usize).map(request).collect();
+    let started = Instant::now();
+    for request in requests {
+        pending.push_back(log.submit(request)?);
+        if pending.len() >= if batch == 1 { IN_FLIGHT } else { 4 } {
+            pending.pop_front().map_or(Ok(()), |first: Pending| first.wait().map(drop))?;
+        }
+    }
+    for last in pending {
+        last.wait()?;
+    }
+    let took = started.elapsed().as_secs_f64();
+    log.close()?;
+    Ok(events as f64 / took)
+}
