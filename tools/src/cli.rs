@@ -69,6 +69,8 @@ pub(crate) enum Command {
     AuthorisedBy(AuthorisedBy),
     /// List events whose authority was not in force when they were recorded
     WrongAuthority(WrongAuthority),
+    /// Judge recorded decisions by another version of what allowed them, and list those that come out otherwise
+    ReAdmit(ReAdmit),
     /// List what an actor was refused, and why
     Attempts(Attempts),
     /// List intents of which nobody has said what came of them
@@ -435,6 +437,14 @@ pub(crate) struct WrongAuthority {
     /// Also events of these types that name no authority at all
     #[arg(long = "require", value_name = "TYPE")]
     pub(crate) required: Vec<String>,
+}
+
+/// Options of `re-admit`.
+#[derive(Debug, Args)]
+pub(crate) struct ReAdmit {
+    /// Policy, rule or stream; judged by the version of its stream that is given, or else by the one in force today
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    pub(crate) policy: String,
 }
 
 /// Options of `attempts`.

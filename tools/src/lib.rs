@@ -68,6 +68,7 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Compensate(args) => decision::compensate::run(log, args, out),
         Command::AuthorisedBy(args) => decision::authority::authorised_by(log, args, out),
         Command::WrongAuthority(args) => decision::authority::wrong(log, args, out),
+        Command::ReAdmit(args) => decision::authority::re_admit(log, args, out),
         Command::Attempts(args) => decision::conduct::attempts(log, args, out),
         Command::OpenIntents => decision::conduct::open_intents(log, out),
         Command::Scope(args) => decision::conduct::scope(log, args, out),

@@ -422,3 +422,32 @@ fn what_was_tried_left_open_and_could_have_been_done() {
     assert_eq!(ask(&place, &["scope", "other"])["could"], json!([]));
     assert_eq!(run(&place.log(), &["wrong-authority", "--json"]).yes(), "", "what is kept of grants is understood here, too");
 }
+
+#[test]
+fn decisions_are_judged_by_another_version_of_what_allowed_them() {
+    let policy = |types: &[&str]| json!({ "type": "PolicyPublished", "data": { "scope": { "types": types } } });
+    let by = |id: &str, event_type: &str| json!({ "type": event_type, "authority": { "policy": "refunds", "event": id } });
+    let place = filled(
+        "re-admit",
+        &[
+            line("p", 1, "p1", policy(&["Refunded", "Cancelled"])),
+            line("s", 1, "refund", by("p1", "Refunded")),
+            line("s", 2, "cancel", by("p1", "Cancelled")),
+            line("s", 3, "delete", by("p1", "Deleted")),
+            line("p", 2, "p2", policy(&["Refunded", "Deleted"])),
+        ],
+    );
+    let differing = |policy: &str| -> Vec<(String, String, String)> {
+        let told = run(&place.log(), &["re-admit", "--policy", policy, "--json"]).yes();
+        let rows = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| [&row["id"], &row["then"], &row["now"]].map(|text| text.as_str().unwrap().to_owned()).into()).collect()
+    };
+    let row = |id: &str, then: &str, now: &str| (id.to_owned(), then.to_owned(), now.to_owned());
+    let otherwise = [row("cancel", "in-force", "out-of-scope"), row("delete", "out-of-scope", "in-force")];
+    assert_eq!(differing("refunds"), otherwise);
+    assert_eq!(differing("p@2"), otherwise);
+    assert_eq!(differing("refunds@1"), []);
+    assert_eq!(run(&place.log(), &["re-admit", "--policy", "refunds@9"]).code, 1);
+    run_with_input(&place.log(), &["import", "-"], line("p", 3, "p3", json!({ "type": "PolicyRevoked" })).as_bytes()).yes();
+    assert_eq!(differing("refunds").len(), 3);
+}

@@ -1,4 +1,4 @@
-//! `authorised-by` and `wrong-authority`: what an authority allowed, and whether what events name was in force.
+//! `authorised-by`, `wrong-authority` and `re-admit`: what an authority allowed, whether what events name was in force, and what another version would say.
 //!
 //! An authority is an event: that which an action names by id, or by stream and version. It is in force for an action if it was recorded before it, nothing in
 //! its stream has revoked or replaced it by then, and the action keeps to what it says of itself: `valid_from` and `valid_to` (or `expires_at`), RFC 3339
@@ -13,8 +13,8 @@ use std::path::Path;
 use chainring::{AuthorityRef, By, Class, EventRef, Position, Store, Timestamp, Version, View};
 use sha2::{Digest, Sha256};
 
-use super::{asked, brief, found, id, list, object};
-use crate::cli::{AuthorisedBy, WrongAuthority};
+use super::{brief, found, id, list, object};
+use crate::cli::{AuthorisedBy, ReAdmit, WrongAuthority};
 use crate::form::event_id;
 use crate::output::{Answer, BAD, DIM, Failure, Out, counted, progress};
 use crate::show::{self, printable};
@@ -148,8 +148,7 @@ fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action
         let mut superseded = None;
         for later in stream.forward(Version(authority.version().0 + 1))? {
             let later = later?;
-            let says = data(&later);
-            if later.event_type().ends_with("Revoked") || says.get("revoked").is_some_and(|revoked| revoked == "true") {
+            if is_revocation(&later) {
                 return Ok(Force::Revoked(later.version()));
             }
             if superseded.is_none() && (later.event_type() == authority.event_type() || later.metadata()?.class == Some(Class::Authority)) {
@@ -160,6 +159,12 @@ fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action
             return Ok(superseded);
         }
     }
+    let fit = fit(view, authority, action)?;
+    Ok(if fit == Force::Holds && !is_text(&data(authority), authority, reference) { Force::OtherText } else { fit })
+}
+
+/// Whether what an authority says of itself covers an action.
+fn fit(view: &View, authority: &EventRef<'_>, action: &Action<'_>) -> Result<Force, Failure> {
     // A grant of the engine's own says it in its attributes, for the time of recording.
     if let Some(name) = authority.stream()?.strip_prefix("$authority/")
         && let Some((grant, _)) = view.up_to(Position(authority.position().0 + 1)).grant(name)?
@@ -179,10 +184,11 @@ fn force(view: &View, authority: &EventRef<'_>, reference: &AuthorityRef, action
     if is_early || ["valid_to", "expires_at"].into_iter().filter_map(instant).any(|to| at >= to) {
         return Ok(Force::Expired);
     }
-    if !is_in_scope(says.get("scope").map(String::as_str), action) {
-        return Ok(Force::OutOfScope);
-    }
-    Ok(if is_text(&says, authority, reference) { Force::Holds } else { Force::OtherText })
+    Ok(if is_in_scope(says.get("scope").map(String::as_str), action) { Force::Holds } else { Force::OutOfScope })
+}
+
+fn is_revocation(event: &EventRef<'_>) -> bool {
+    event.event_type().ends_with("Revoked") || data(event).get("revoked").is_some_and(|revoked| revoked == "true")
 }
 
 /// Data of an event, member by member, with what it sets laid over.
@@ -261,10 +267,35 @@ impl Citation<'_> {
 pub(crate) fn authorised_by(path: &Path, args: &AuthorisedBy, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let view = store.latest();
-    let (name, version) = match args.authority.rsplit_once('@') {
+    let (name, version) = named(&args.authority);
+    let actions = actions(&view, name, version)?;
+    if out.json {
+        let ids = actions.values().map(id).collect::<Result<Vec<_>, _>>()?;
+        let told = object(|object| {
+            object.text("authority", &args.authority);
+            object.number("count", ids.len() as u64);
+            list(object, "ids", ids);
+            Ok(())
+        })?;
+        writeln!(out, "{told}")?;
+    } else {
+        actions.values().try_for_each(|event| show::show(event, true, out))?;
+        writeln!(out, "{} by it", counted(actions.len() as u64, "event was allowed", "events were allowed"))?;
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// Name and version of an authority as it was typed.
+fn named(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once('@') {
         Some((name, version)) if !name.is_empty() => (name, Some(version)),
-        _ => (args.authority.as_str(), None),
-    };
+        _ => (text, None),
+    }
+}
+
+/// Actions that name an authority, in order.
+fn actions<'v>(view: &'v View, name: &'v str, version: Option<&str>) -> Result<BTreeMap<Position, EventRef<'v>>, Failure> {
     // The events that are the authority, where it goes by a stream or an id.
     let mut sources = Vec::new();
     if let Some(stream) = view.stream(name)? {
@@ -274,10 +305,10 @@ pub(crate) fn authorised_by(path: &Path, args: &AuthorisedBy, out: &mut Out) -> 
                 sources.push(event.event_id());
             }
         }
-    } else if found(&view, event_id(&args.authority))?.is_some() {
-        sources.push(asked(&view, &args.authority)?.event_id());
+    } else if let Some(event) = found(view, event_id(name))? {
+        sources.push(event.event_id());
     }
-    let mut actions: BTreeMap<Position, EventRef<'_>> = BTreeMap::new();
+    let mut actions = BTreeMap::new();
     for source in sources {
         for event in view.events_by(By::AuthorityEvent(source), Position(0)) {
             let event = event?;
@@ -298,21 +329,88 @@ pub(crate) fn authorised_by(path: &Path, args: &AuthorisedBy, out: &mut Out) -> 
             actions.insert(event.position(), event);
         }
     }
-    if out.json {
-        let ids = actions.values().map(id).collect::<Result<Vec<_>, _>>()?;
-        let told = object(|object| {
-            object.text("authority", &args.authority);
-            object.number("count", ids.len() as u64);
-            list(object, "ids", ids);
-            Ok(())
-        })?;
-        writeln!(out, "{told}")?;
-    } else {
-        actions.values().try_for_each(|event| show::show(event, true, out))?;
-        writeln!(out, "{} by it", counted(actions.len() as u64, "event was allowed", "events were allowed"))?;
+    Ok(actions)
+}
+
+/// `re-admit`: recorded decisions, judged by another version of what allowed them.
+pub(crate) fn re_admit(path: &Path, args: &ReAdmit, out: &mut Out) -> Answer {
+    let store = Store::open(path)?;
+    let view = store.latest();
+    let (name, version) = named(&args.policy);
+    let version: Option<u64> =
+        version.map(|version| version.parse().map_err(|_| Failure::Usage(format!("{version:?} is no version")))).transpose()?;
+    let (mut judged, mut differing) = (0, 0);
+    for event in actions(&view, name, None)?.values() {
+        let metadata = event.metadata()?;
+        let action = Action::of(event, metadata.actor.as_deref())?;
+        for citation in citations(&view, event)? {
+            let Some(cited) = citation.event else { continue };
+            let is_it = [&citation.reference.stream, &citation.reference.policy, &citation.reference.rule]
+                .into_iter()
+                .any(|found| found.as_deref() == Some(name));
+            if !is_it && cited.stream()? != name {
+                continue;
+            }
+            let Some((by, now)) = judge_anew(&view, cited.stream()?, version, &action)? else {
+                return Err(Failure::No(format!("{name} has no version {}", version.unwrap_or_default())));
+            };
+            judged += 1;
+            if now != citation.force {
+                differing += 1;
+                tell_difference(event, &citation.force, &now, by, out)?;
+            }
+        }
+    }
+    if !out.json {
+        writeln!(out, "{}, {differing} of them otherwise", counted(judged, "decision was judged anew", "decisions were judged anew"))?;
     }
     out.flush()?;
     Ok(true)
+}
+
+/// What a version of an authority, or the one in force today, says of an action, whenever that was; and which version it is.
+fn judge_anew(view: &View, stream: &str, version: Option<u64>, action: &Action<'_>) -> Result<Option<(Version, Force)>, Failure> {
+    let Some(version) = version else {
+        let Some(there) = view.stream(stream)? else { return Ok(None) };
+        for event in there.backward() {
+            let event = event?;
+            if is_revocation(&event) {
+                return Ok(Some((event.version(), Force::Revoked(event.version()))));
+            }
+            // What was used of it says nothing.
+            if event.event_type() != "Used" && event.event_type() != "GrantUsed" {
+                return Ok(Some((event.version(), fit(view, &event, action)?)));
+            }
+        }
+        return Ok(None);
+    };
+    let event = at_version(view, stream, version)?;
+    event.map(|event| Ok((event.version(), fit(view, &event, action)?))).transpose()
+}
+
+fn tell_difference(event: &EventRef<'_>, then: &Force, now: &Force, by: Version, out: &mut Out) -> Result<(), Failure> {
+    if out.json {
+        let line = object(|object| {
+            brief(event, object)?;
+            object.text("then", then.word());
+            object.text("now", now.word());
+            object.number("by_version", by.0);
+            Ok(())
+        })?;
+        writeln!(out, "{line}")?;
+    } else {
+        let place = out.paint(DIM, &format!("{:>9}", event.position())).into_owned();
+        let now = out.paint(BAD, &now.words()).into_owned();
+        writeln!(
+            out,
+            "{place}  {} v{}  {}  was {}; by v{by}: {now}",
+            printable(event.stream()?),
+            event.version(),
+            event.event_type(),
+            then.words()
+        )?;
+    }
+    Ok(())
 }
 
 /// `wrong-authority`: actions whose authority was not in force.
