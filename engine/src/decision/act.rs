@@ -1,6 +1,6 @@
 //! Judging an action, and doing it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chainring_format::cbor::Value;
@@ -19,7 +19,6 @@ use crate::sequencer::{EventReceipt, Receipt};
 
 const APPROVED: &str = "Approved";
 const APPROVAL_USED: &str = "Used";
-const TAKEN_BACK: &str = "TakenBack";
 const REFUSED: &str = "Refused";
 
 /// So long an action is looked at again because something that it rests on, such as a ceiling, was moved by others.
@@ -34,6 +33,8 @@ struct Verdict {
     notes: Vec<Event>,
     authority: Vec<AuthorityRef>,
     external: Vec<ExternalRef>,
+    /// What was the first of those that are taken back.
+    taken_back: HashSet<EventId>,
     denials: Vec<Denial>,
 }
 
@@ -52,7 +53,7 @@ impl Log {
             if let Some(receipt) = done_before(&view, action, self.report().epoch)? {
                 return Ok(receipt);
             }
-            let verdict = judge(&view, action, self.draw_id(), self.clock().realtime_ns())?;
+            let verdict = judge(&view, action, self.clock().realtime_ns())?;
             if !verdict.denials.is_empty() {
                 self.keep_attempt(action, &verdict.denials)?;
                 return Err(ActError::Denied(verdict.denials));
@@ -150,8 +151,8 @@ fn is_done_by(event: &Event, stored: &EventRef<'_>) -> Result<bool, ReadError> {
     Ok(is_named && is_alike && stored.body().is_none_or(|body| body == event.body))
 }
 
-/// Looks at everything an action rests on. `drawn` is an id for its first event if that needs one and has none.
-fn judge(view: &View, action: &Action<'_>, drawn: EventId, now_ns: u64) -> Result<Verdict, ReadError> {
+/// Looks at everything an action rests on.
+fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadError> {
     let mut verdict = Verdict::default();
     for read in &action.reads {
         verdict.require(view, &read.stream, Version(read.version))?;
@@ -185,9 +186,10 @@ fn judge(view: &View, action: &Action<'_>, drawn: EventId, now_ns: u64) -> Resul
         }
         verdict.required.insert(stream, found);
     }
-    if let Some(target) = action.takes_back {
-        let id = action.events.first().and_then(|event| event.id).unwrap_or(drawn);
-        verdict.look_at_compensation(view, target, id)?;
+    for event in &action.events {
+        if let Some(target) = event.metadata.compensates {
+            verdict.look_at_compensation(view, target, event)?;
+        }
     }
     Ok(verdict)
 }
@@ -291,42 +293,26 @@ impl Verdict {
         Ok(())
     }
 
-    /// An event can be taken back as long as it was not; its compensation as long as that is in force; and so on. All of these go by one count: whoever
-    /// appends the next number has won.
-    fn look_at_compensation(&mut self, view: &View, target: EventId, id: EventId) -> Result<(), ReadError> {
-        let there = |id| match view.event_with_id(id) {
-            Ok(event) => Ok(Some(event)),
-            Err(ReadError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let Some(mut root) = there(target)? else {
-            self.denials.push(Denial::NotToTakeBack { event: target, by: None });
-            return Ok(());
-        };
-        while let Some(before) = root.metadata()?.compensates {
-            // Whatever is named there: this ends.
-            match there(before)?.filter(|event| event.position() < root.position()) {
-                Some(event) => root = event,
-                None => break,
+    /// An event can be taken back as long as it was not; its compensation as long as that is in force; and so on. All of that happens in the stream of the first
+    /// of them: who tries at the same time meets there.
+    fn look_at_compensation(&mut self, view: &View, target: EventId, event: &Event) -> Result<(), ReadError> {
+        let (barred_by, root) = match view.what_bars_undoing(target) {
+            Ok(found) => found,
+            Err(ReadError::NotFound { .. }) => {
+                self.denials.push(Denial::NotToTakeBack { event: target, by: None });
+                return Ok(());
             }
-        }
-        let stream = notes::compensations(root.event_id());
-        let (head, last) = match newest(view, &stream)? {
-            Some(event) => (event.version().0, event.metadata()?.causation),
-            // Taken back by other means, or never.
-            None => (0, view.compensation_of(target)?.map(|event| event.event_id())),
+            Err(error) => return Err(error),
         };
-        let is_in_force = match last {
-            None => true,
-            Some(_) if head == 0 => false,
-            Some(last) => target == last || (head.is_multiple_of(2) && target == root.event_id()),
-        };
-        if !is_in_force {
-            self.denials.push(Denial::NotToTakeBack { event: target, by: last });
+        if let Some(by) = barred_by {
+            self.denials.push(Denial::NotToTakeBack { event: target, by: Some(by) });
         }
-        self.required.insert(stream.clone(), head);
-        let counted = note(stream, TAKEN_BACK, |metadata| metadata.causation = Some(id));
-        self.notes.push(counted.expected(Expected::Exactly(Version(head))));
+        let stream = view.event_with_id(target)?.stream()?;
+        // Of two in one action that are about the same event, one is too many.
+        if stream != event.stream || !self.taken_back.insert(root) {
+            self.denials.push(Denial::TakenBackElsewhere { event: target, stream: stream.to_owned() });
+        }
+        self.required.insert(stream.to_owned(), version_of(view, stream)?);
         Ok(())
     }
 }
@@ -342,6 +328,9 @@ fn request(action: &Action<'_>, verdict: Verdict) -> Request {
     let mut events = action.events.clone();
     for event in &mut events {
         let metadata = &mut event.metadata;
+        if metadata.compensates.is_some() {
+            metadata.class.get_or_insert(Class::Compensation);
+        }
         if !action.reads.is_empty() {
             metadata.reads.get_or_insert_default().extend(action.reads.iter().cloned());
         }
@@ -351,13 +340,6 @@ fn request(action: &Action<'_>, verdict: Verdict) -> Request {
             metadata.correlation.get_or_insert_with(|| run.clone());
             metadata.run_epoch = Some(*epoch);
         }
-    }
-    if let (Some(target), Some(first)) = (action.takes_back, events.first_mut()) {
-        first.metadata.class.get_or_insert(Class::Compensation);
-        first.metadata.compensates = Some(target);
-        // The count names it.
-        let named = verdict.notes.iter().find(|note| note.metadata.event_type == TAKEN_BACK).and_then(|note| note.metadata.causation);
-        first.id = first.id.or(named);
     }
     let is_single = !action.is_batch && verdict.notes.is_empty() && events.len() == 1;
     let request = match (is_single, events.pop()) {

@@ -49,7 +49,6 @@ pub struct Action<'a> {
     pub(super) amount: u64,
     pub(super) approval: Option<String>,
     pub(super) run: Option<(String, u64)>,
-    pub(super) takes_back: Option<EventId>,
     pub(super) durability: Durability,
     pub(super) keeps_attempt: bool,
 }
@@ -77,7 +76,6 @@ impl<'a> Action<'a> {
             amount: 0,
             approval: None,
             run: None,
-            takes_back: None,
             durability: Durability::Durable,
             keeps_attempt: true,
         }
@@ -133,10 +131,13 @@ impl<'a> Action<'a> {
         self
     }
 
-    /// It takes an event back, which must be in force: its first event is the one compensation of that.
+    /// Its first event takes an event back, which must be in force: it is the one compensation of that. The same holds of every event whose metadata says that
+    /// it compensates another one.
     #[must_use]
     pub fn taking_back(mut self, event: EventId) -> Action<'a> {
-        self.takes_back = Some(event);
+        if let Some(first) = self.events.first_mut() {
+            first.metadata.compensates = Some(event);
+        }
         self
     }
 

@@ -6,10 +6,9 @@
 //! where appends are ordered.
 //!
 //! Everything here is events in streams of its own, and nothing else: `$authority/NAME` holds grants and their end, `$authority/NAME/use` what was used of
-//! one, `$approvals/ID` an approval and its one use, `$runs/RUN` the epochs of a run, `$compensations/EVENT` how often an event was taken back and given
-//! again, `$stops` what is frozen, `$rules` what actions must say of themselves, `$attempts/ACTOR` what was refused. Each of them changes in the same batch as what it is about, on condition that it is
-//! where it was seen: what may happen once happens once, whoever tries at the same time, and after every crash. Absent on purpose: answering who did what,
-//! which is `query`.
+//! one, `$approvals/ID` an approval and its one use, `$runs/RUN` the epochs of a run, `$stops` what is frozen, `$rules` what actions must say of themselves,
+//! `$attempts/ACTOR` what was refused. Each of them changes in the same batch as what it is about, on condition that it is where it was seen: what may happen
+//! once happens once, whoever tries at the same time, and after every crash. Absent on purpose: answering who did what, which is `query`.
 
 use std::fmt;
 
@@ -90,6 +89,13 @@ pub enum Denial {
         /// The epoch it is in.
         epoch: u64,
     },
+    /// An event is taken back in its own stream, and once in an action.
+    TakenBackElsewhere {
+        /// The event.
+        event: EventId,
+        /// Its stream.
+        stream: String,
+    },
     /// What is to be taken back is not there, or was taken back.
     NotToTakeBack {
         /// The event.
@@ -132,6 +138,7 @@ impl fmt::Display for Denial {
             Denial::NotToTakeBack { event, by: None } => write!(f, "event {event} is not in the log"),
             Denial::Lacking { stream, what } => write!(f, "an action in stream {stream} must say {what}"),
             Denial::NotExpressible { what } => write!(f, "this handle was not made for {what}"),
+            Denial::TakenBackElsewhere { event, stream } => write!(f, "event {event} is taken back once, in its own stream {stream}"),
             Denial::Frozen { what } => write!(f, "{what} is frozen"),
         }
     }

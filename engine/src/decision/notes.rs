@@ -1,6 +1,5 @@
 //! Names of the engine's own streams, and what their events say in their attributes.
 
-use chainring_format::EventId;
 use chainring_format::cbor::Value;
 use chainring_format::metadata::Metadata;
 
@@ -25,11 +24,6 @@ pub(super) fn approval(name: &str) -> String {
 /// Epochs of a run: its version is the epoch.
 pub(super) fn run(run: &str) -> String {
     format!("$runs/{run}")
-}
-
-/// How often an event was taken back and given again: its version is the number of times.
-pub(super) fn compensations(root: EventId) -> String {
-    format!("$compensations/{root}")
 }
 
 /// What an actor was refused.

@@ -393,11 +393,6 @@ impl Log {
         &*self.environment.clock
     }
 
-    /// An id that no event has.
-    pub(crate) fn draw_id(&self) -> EventId {
-        self.draws.one(None).0
-    }
-
     /// Makes everything submitted so far durable, whatever level it asked for.
     ///
     /// # Errors

@@ -349,7 +349,7 @@ impl Draws {
         }
     }
 
-    pub(super) fn one(&self, id: Option<EventId>) -> (EventId, [u8; 16]) {
+    fn one(&self, id: Option<EventId>) -> (EventId, [u8; 16]) {
         Draws::of(id, blake3::keyed_hash(&self.seed, &self.block(id)).as_bytes())
     }
 

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use chainring::{
-    AppendError, Class, Event, EventId, Expected, Metadata, Options, ReadRef, Request, Reversibility, Standing, Value, Version,
+    ActError, Action, AppendError, Class, Event, EventId, Expected, Metadata, Options, ReadRef, Reversibility, Standing, Value, Version,
 };
 
 use super::{asked, list, object};
@@ -45,9 +45,6 @@ pub(crate) fn run(path: &Path, args: &Compensate, out: &mut Out) -> Answer {
             return Err(Failure::No(format!("event {} is in stream {:?}, not in {:?}", step.compensates, target.stream()?, step.stream)));
         }
         let id = compensation_id(target.event_id(), step.expected);
-        if let Some(by) = view.compensation_of(target.event_id())?.filter(|by| by.event_id() != id) {
-            return Err(Failure::No(format!("event {} was taken back already, by {}", step.compensates, by.event_id())));
-        }
         // The first step of a stream was made against what the plan saw.
         let read_at = *seen.entry(&step.stream).or_insert(step.expected);
         let read = ReadRef { stream: step.stream.clone(), version: read_at, standing: Some(Standing::Authoritative), ..ReadRef::default() };
@@ -69,20 +66,20 @@ pub(crate) fn run(path: &Path, args: &Compensate, out: &mut Out) -> Answer {
         return tell(&[], None, out);
     }
     let ids: Vec<EventId> = events.iter().filter_map(|event| event.id).collect();
-    match log.append(Request::batch(events)) {
+    match log.act(&Action::batch(events).without_attempt()) {
         Ok(receipt) => {
             let told = Some((receipt.last_position().0, receipt.duplicate));
             log.close()?;
             tell(&ids, told, out)
         }
-        Err(AppendError::Refused(conflicts)) => {
-            let conflicts: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-            Err(Failure::No(format!("the plan does not hold any more, nothing was appended: {}", conflicts.join("; "))))
+        Err(ActError::Denied(denials)) => {
+            let denials: Vec<String> = denials.iter().map(ToString::to_string).collect();
+            Err(Failure::No(format!("the plan does not hold any more, nothing was appended: {}", denials.join("; "))))
         }
-        Err(error @ (AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. })) => {
+        Err(ActError::Append(error @ (AppendError::Refused(_) | AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. }))) => {
             Err(Failure::No(format!("something of this was appended before, otherwise: {error}")))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::Cannot(error.to_string())),
     }
 }
 
