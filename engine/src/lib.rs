@@ -20,6 +20,7 @@
 //! `engine/ARCHITECTURE.md` follows one event through them.
 
 pub mod disk;
+pub mod guide;
 
 mod backup;
 mod condition;
