@@ -46,7 +46,8 @@ pub use decision::{ActError, Action, Denial, Grant, Observed, Requirement, Stop,
 pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{
-    AsOf, Batch, By, EventRef, Events, EventsBy, Fold, Folded, Relation, Snapshots, StreamEvents, StreamView, Subscription, UndoPlan, View,
+    AsOf, Batch, By, Divergence, Encoding, EventRef, Events, EventsBy, FileOutput, Fold, Folded, Output, Place, Projection,
+    ProjectionError, Projector, Relation, Replay, ReplayError, Snapshots, StreamEvents, StreamView, Subscription, UndoPlan, Upcasts, View,
 };
 #[cfg(feature = "internals")]
 #[doc(hidden)]

@@ -21,21 +21,27 @@ mod event;
 mod fold;
 mod lineage;
 mod naming;
+mod projection;
+mod replay;
 mod scan;
 mod snapshot;
 mod stream;
 mod subscribe;
 mod undo;
+mod upcast;
 
 pub use by::{By, EventsBy};
 pub use event::EventRef;
 pub use fold::{Fold, Folded};
 pub use lineage::Relation;
+pub use projection::{Encoding, FileOutput, Output, Place, Projection, ProjectionError, Projector};
+pub use replay::{Divergence, Replay, ReplayError};
 pub use scan::Events;
 pub use snapshot::Snapshots;
 pub use stream::{StreamEvents, StreamView};
 pub use subscribe::{Batch, Subscription};
 pub use undo::UndoPlan;
+pub use upcast::Upcasts;
 
 /// The moment a view shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
