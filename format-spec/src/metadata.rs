@@ -772,17 +772,14 @@ mod tests {
                 confirmed_by: Some(EventId([7; 16])),
                 unknown: vec![(77, Value::Null)],
             }],
-            reads: Some(vec![
-                ReadRef {
-                    stream: "s".into(),
-                    version: 9,
-                    state: Some(vec![8]),
-                    standing: Some(Standing::Authoritative),
-                    unknown: vec![]
-                };
-                2
-            ]),
-            checked: Some(vec![]),
+            reads: Some(vec![ReadRef {
+                stream: "s".into(),
+                version: 9,
+                state: Some(vec![8]),
+                standing: Some(Standing::Authoritative),
+                unknown: vec![],
+            }]),
+            checked: Some(vec![ReadRef { stream: "s".into(), version: 9, ..ReadRef::default() }]),
             external: vec![ExternalRef {
                 resource: "r".into(),
                 version: Some("v".into()),
