@@ -86,16 +86,23 @@ impl Log {
     }
 
     pub(super) fn change_stops(&self, event_type: &str, actor: &str, change: impl Fn(&mut Vec<String>)) -> Result<Receipt, ActError> {
-        loop {
-            let view = self.latest();
-            let (mut frozen, version) = (frozen(&view)?, version_of(&view, STOPS)?);
+        self.append_to_the_newest(|view| {
+            let (mut frozen, version) = (frozen(view)?, version_of(view, STOPS)?);
             change(&mut frozen);
             let event = note(STOPS.to_owned(), event_type, |metadata| {
                 metadata.actor = Some(actor.to_owned());
                 metadata.class = Some(Class::Authority);
                 say(metadata, "stops", [("frozen", notes::texts(&frozen))]);
             });
-            match self.append(event.expected(Expected::Exactly(Version(version)))) {
+            Ok(event.expected(Expected::Exactly(Version(version))).into())
+        })
+    }
+
+    /// Appends what is made of the log as it is; made anew as long as that has moved by the append's turn.
+    pub(super) fn append_to_the_newest(&self, make: impl Fn(&View) -> Result<Request, ActError>) -> Result<Receipt, ActError> {
+        loop {
+            match self.append(make(&self.latest())?) {
+                // Once what moved it is durable it is seen.
                 Err(AppendError::Refused(_)) => self.sync()?,
                 done => return Ok(done?),
             }
@@ -121,11 +128,7 @@ impl Log {
 /// The receipt of an action that was done before, by the id of its first event.
 fn done_before(view: &View, action: &Action<'_>, epoch: u64) -> Result<Option<Receipt>, ActError> {
     let Some(id) = action.events.first().and_then(|event| event.id) else { return Ok(None) };
-    let first = match view.event_with_id(id) {
-        Ok(first) => first,
-        Err(ReadError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(first) = view.find_event(id)? else { return Ok(None) };
     let count = first.batch().map_or(1, |(_, count)| u64::from(count));
     let behind = (1..count).map(|ahead| view.event(chainring_format::Position(first.position().0 + ahead)));
     let stored = std::iter::once(Ok(first)).chain(behind).collect::<Result<Vec<_>, _>>()?;
@@ -296,18 +299,15 @@ impl Verdict {
     /// An event can be taken back as long as it was not; its compensation as long as that is in force; and so on. All of that happens in the stream of the first
     /// of them: who tries at the same time meets there.
     fn look_at_compensation(&mut self, view: &View, target: EventId, event: &Event) -> Result<(), ReadError> {
-        let (barred_by, root) = match view.what_bars_undoing(target) {
-            Ok(found) => found,
-            Err(ReadError::NotFound { .. }) => {
-                self.denials.push(Denial::NotToTakeBack { event: target, by: None });
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let Some(found) = view.find_event(target)? else {
+            self.denials.push(Denial::NotToTakeBack { event: target, by: None });
+            return Ok(());
         };
+        let (barred_by, root) = view.what_bars_undoing(&found)?;
         if let Some(by) = barred_by {
             self.denials.push(Denial::NotToTakeBack { event: target, by: Some(by) });
         }
-        let stream = view.event_with_id(target)?.stream()?;
+        let stream = found.stream()?;
         // Of two in one action that are about the same event, one is too many.
         if stream != event.stream || !self.taken_back.insert(root) {
             self.denials.push(Denial::TakenBackElsewhere { event: target, stream: stream.to_owned() });

@@ -7,7 +7,7 @@ use chainring_format::metadata::{AuthorityRef, Class, Metadata};
 use super::notes::{self, Said, say};
 use super::{ActError, Denial, note, version_of};
 use crate::condition::Expected;
-use crate::error::{AppendError, ReadError};
+use crate::error::ReadError;
 use crate::log::{Event, Log, Request};
 use crate::query::{EventRef, View};
 use crate::sequencer::Receipt;
@@ -71,11 +71,19 @@ impl Grant {
     /// Whether it is for such an event, at an instant.
     #[must_use]
     pub fn covers(&self, stream: &str, event_type: &str, actor: &str, at_ns: u64) -> bool {
+        self.lacks(stream, event_type, Some(actor)).is_none() && self.is_valid_at(at_ns)
+    }
+
+    /// What of such an event it is not for, whenever that is; `None` if it is. Actors are not looked at where none is given.
+    fn lacks(&self, stream: &str, event_type: &str, actor: Option<&str>) -> Option<String> {
         let is_in = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
-        (self.streams.is_empty() || self.streams.iter().any(|prefix| stream.starts_with(prefix.as_str())))
-            && is_in(&self.types, event_type)
-            && is_in(&self.actors, actor)
-            && self.is_valid_at(at_ns)
+        if !self.streams.is_empty() && !self.streams.iter().any(|prefix| stream.starts_with(prefix.as_str())) {
+            Some(format!("stream {stream}"))
+        } else if !is_in(&self.types, event_type) {
+            Some(format!("type {event_type}"))
+        } else {
+            actor.filter(|actor| !is_in(&self.actors, actor)).map(|actor| format!("actor {actor}"))
+        }
     }
 
     /// Whether its time has come and is not over.
@@ -172,7 +180,12 @@ pub(super) fn judge(view: &View, name: &str, rule: Option<&str>, asked: &Asked<'
         if grant.valid_to_ns.is_some_and(|to| asked.now_ns >= to) {
             allowed.denials.push(not_in_force("over"));
         }
-        for what in asked.events.iter().filter_map(|event| outside(&grant, event, depth == 0)) {
+        // The actors of a grant are those it was given to: who it was delegated on to is in the delegation.
+        let lacks = |event: &Event| {
+            let actor = event.metadata.actor.as_deref().unwrap_or_default();
+            grant.lacks(&event.stream, &event.metadata.event_type, (depth == 0).then_some(actor))
+        };
+        for what in asked.events.iter().filter_map(lacks) {
             allowed.denials.push(Denial::OutOfScope { grant: name.clone(), what });
         }
         use_up(view, &name, &grant, event.version(), asked, &mut allowed)?;
@@ -183,21 +196,6 @@ pub(super) fn judge(view: &View, name: &str, rule: Option<&str>, asked: &Asked<'
         next = grant.parent;
     }
     Ok(allowed)
-}
-
-/// What of an event a grant does not cover. The actors of a grant are those it was given to: who it was delegated on to is in the delegation.
-fn outside(grant: &Grant, event: &Event, checks_actor: bool) -> Option<String> {
-    let is_in = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
-    let actor = event.metadata.actor.as_deref().unwrap_or_default();
-    if !grant.streams.is_empty() && !grant.streams.iter().any(|prefix| event.stream.starts_with(prefix.as_str())) {
-        Some(format!("stream {}", event.stream))
-    } else if !is_in(&grant.types, &event.metadata.event_type) {
-        Some(format!("type {}", event.metadata.event_type))
-    } else if checks_actor && !is_in(&grant.actors, actor) {
-        Some(format!("actor {actor}"))
-    } else {
-        None
-    }
 }
 
 /// Counts an action against the ceilings of a grant. Each use says how much was used of that grant in all, so that only the newest is read.
@@ -236,8 +234,7 @@ impl Log {
     /// # Errors
     /// [`ActError::Denied`] if it allows more than the grant it is delegated from, or that one is not in force; else as for every append.
     pub fn grant(&self, name: &str, grant: &Grant, actor: &str) -> Result<Receipt, ActError> {
-        loop {
-            let view = self.latest();
+        self.append_to_the_newest(|view| {
             let stream = notes::authority(name);
             let event = note(stream.clone(), GRANTED, |metadata| {
                 metadata.actor = Some(actor.to_owned());
@@ -245,10 +242,10 @@ impl Log {
                 grant.put(metadata);
             });
             let mut request =
-                Request::event(event.body(grant.text.as_bytes()).expected(Expected::Exactly(Version(version_of(&view, &stream)?))));
+                Request::event(event.body(grant.text.as_bytes()).expected(Expected::Exactly(Version(version_of(view, &stream)?))));
             if let Some(parent) = &grant.parent {
                 let denied = |denial| Err(ActError::Denied(vec![denial]));
-                let Some((above, event)) = current(&view, parent)? else {
+                let Some((above, event)) = current(view, parent)? else {
                     return denied(Denial::NotInForce { grant: parent.clone(), why: "missing or revoked".into() });
                 };
                 if let Some(what) = grant.exceeds(&above) {
@@ -259,11 +256,8 @@ impl Log {
                 }
                 request = request.require(notes::authority(parent), Expected::Exactly(event.version()));
             }
-            match self.append(request) {
-                Err(AppendError::Refused(_)) => self.sync()?,
-                done => return Ok(done?),
-            }
-        }
+            Ok(request)
+        })
     }
 
     /// Ends a grant: from the next action on it is not in force.

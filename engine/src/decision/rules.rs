@@ -7,7 +7,7 @@ use chainring_format::metadata::Class;
 use super::notes::{self, RULES, Said};
 use super::{ActError, Action, Denial, newest, note, version_of};
 use crate::condition::Expected;
-use crate::error::{AppendError, ReadError};
+use crate::error::ReadError;
 use crate::log::{Event, Log};
 use crate::query::View;
 use crate::sequencer::Receipt;
@@ -94,18 +94,15 @@ impl Log {
     /// # Errors
     /// As for every append.
     pub fn declare(&self, requirements: &[Requirement], actor: &str) -> Result<Receipt, ActError> {
-        loop {
-            let version = version_of(&self.latest(), RULES)?;
+        self.append_to_the_newest(|view| {
+            let version = version_of(view, RULES)?;
             let event = note(RULES.to_owned(), "Declared", |metadata| {
                 metadata.actor = Some(actor.to_owned());
                 metadata.class = Some(Class::Authority);
                 let all = Value::Array(requirements.iter().map(Requirement::value).collect());
                 notes::say(metadata, "rules", [("all", Some(all))]);
             });
-            match self.append(event.expected(Expected::Exactly(Version(version)))) {
-                Err(AppendError::Refused(_)) => self.sync()?,
-                done => return Ok(done?),
-            }
-        }
+            Ok(event.expected(Expected::Exactly(Version(version))).into())
+        })
     }
 }

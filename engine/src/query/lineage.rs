@@ -64,9 +64,16 @@ impl View {
     /// # Errors
     /// [`ReadError::NotFound`] if there is none in view; damage, or an error of the device.
     pub fn event_with_id(&self, id: EventId) -> Result<EventRef<'_>, ReadError> {
+        self.find_event(id)?.ok_or_else(|| ReadError::NotFound { what: format!("event {id}") })
+    }
+
+    /// The event with this id, if there is one in view.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn find_event(&self, id: EventId) -> Result<Option<EventRef<'_>>, ReadError> {
         let position = self.shared.position_of(&id)?.filter(|position| *position < self.limit);
-        let event = position.map(|position| self.record(position)).transpose()?.filter(|event| self.shows(event));
-        event.ok_or_else(|| ReadError::NotFound { what: format!("event {id}") })
+        Ok(position.map(|position| self.record(position)).transpose()?.filter(|event| self.shows(event)))
     }
 }
 

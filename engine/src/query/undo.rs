@@ -78,28 +78,22 @@ impl View {
     pub fn compensation_of(&self, event: EventId) -> Result<Option<EventRef<'_>>, ReadError> {
         live_compensation(&mut Naming::new(self), &self.event_with_id(event)?)
     }
-}
 
-impl View {
     /// Whether taking an event back leaves every event with one compensation in force at most. Gives the one that it would not go with: what took the event back
     /// already, or, where the event is itself a compensation, what took back in its place meanwhile. The second part is the event that all of these are about
     /// in the end.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] if the event is not in view; damage, or an error of the device.
-    pub(crate) fn what_bars_undoing(&self, event: EventId) -> Result<(Option<EventId>, EventId), ReadError> {
+    /// Damage, or an error of the device.
+    pub(crate) fn what_bars_undoing(&self, event: &EventRef<'_>) -> Result<(Option<EventId>, EventId), ReadError> {
         let naming = &mut Naming::new(self);
-        let mut at = self.event_with_id(event)?;
+        let mut at = *event;
         let mut barred_by = live_compensation(naming, &at)?.map(|by| by.event_id());
         // What is taken back loses its force, what it had taken back regains it, and so on.
         let mut regains = false;
         while let Some(target) = at.metadata()?.compensates {
-            let target = match self.event_with_id(target) {
-                // Whatever is named there: this ends.
-                Ok(target) if target.position() < at.position() => target,
-                Ok(_) | Err(ReadError::NotFound { .. }) => break,
-                Err(error) => return Err(error),
-            };
+            // Whatever is named there: this ends.
+            let Some(target) = self.find_event(target)?.filter(|target| target.position() < at.position()) else { break };
             if regains && barred_by.is_none() {
                 barred_by = live_compensation(naming, &target)?.map(|by| by.event_id());
             }

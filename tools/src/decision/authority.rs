@@ -13,11 +13,12 @@ use std::path::Path;
 use chainring::{AuthorityRef, By, Class, EventRef, Position, Store, Timestamp, Version, View};
 use sha2::{Digest, Sha256};
 
-use super::{brief, found, id, list, object};
+use super::{brief, object, quoted, tell_all};
 use crate::cli::{AuthorisedBy, ReAdmit, WrongAuthority};
 use crate::form::event_id;
+use crate::form::members::hex;
 use crate::output::{Answer, BAD, DIM, Failure, Out, counted, progress};
-use crate::show::{self, printable};
+use crate::show::printable;
 use crate::{rawjson, time};
 
 /// Whether something was in force for an action.
@@ -108,6 +109,10 @@ impl<'a> Action<'a> {
 /// Everything an event names as what allowed it.
 pub(super) fn citations<'v>(view: &'v View, event: &EventRef<'_>) -> Result<Vec<Citation<'v>>, Failure> {
     let metadata = event.metadata()?;
+    // Most name none, and asking for the stream of an event costs more than knowing that.
+    if metadata.authority.is_empty() {
+        return Ok(Vec::new());
+    }
     let action = Action::of(event, metadata.actor.as_deref())?;
     metadata.authority.iter().cloned().map(|reference| cite(view, reference, &action)).collect()
 }
@@ -125,7 +130,7 @@ pub(crate) fn cite<'v>(view: &'v View, reference: AuthorityRef, action: &Action<
 /// The event that a reference means.
 fn resolve<'v>(view: &'v View, reference: &AuthorityRef) -> Result<Option<EventRef<'v>>, Failure> {
     if let Some(id) = reference.event {
-        return found(view, id);
+        return Ok(view.find_event(id)?);
     }
     let version = reference.version.or_else(|| reference.policy_version.as_ref()?.parse().ok());
     let name = reference.stream.as_deref().or(reference.policy.as_deref());
@@ -221,12 +226,11 @@ fn is_in_scope(scope: Option<&str>, action: &Action<'_>) -> bool {
 /// Whether the digest that an action names is that of the authority's text, or of all it says.
 fn is_text(says: &HashMap<String, String>, authority: &EventRef<'_>, reference: &AuthorityRef) -> bool {
     let Some(digest) = &reference.digest else { return true };
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let is = |bytes: &[u8]| Sha256::digest(bytes).as_slice() == &digest[..];
     let text = says.get("text").and_then(|text| rawjson::string(text));
     match (text, says.get("sha256").and_then(|text| rawjson::string(text))) {
         (Some(text), _) => is(text.as_bytes()),
-        (None, Some(stated)) => stated == hex,
+        (None, Some(stated)) => stated == hex(digest),
         (None, None) => authority.body().is_none_or(is),
     }
 }
@@ -269,21 +273,8 @@ pub(crate) fn authorised_by(path: &Path, args: &AuthorisedBy, out: &mut Out) -> 
     let view = store.latest();
     let (name, version) = named(&args.authority);
     let actions = actions(&view, name, version)?;
-    if out.json {
-        let ids = actions.values().map(id).collect::<Result<Vec<_>, _>>()?;
-        let told = object(|object| {
-            object.text("authority", &args.authority);
-            object.number("count", ids.len() as u64);
-            list(object, "ids", ids);
-            Ok(())
-        })?;
-        writeln!(out, "{told}")?;
-    } else {
-        actions.values().try_for_each(|event| show::show(event, true, out))?;
-        writeln!(out, "{} by it", counted(actions.len() as u64, "event was allowed", "events were allowed"))?;
-    }
-    out.flush()?;
-    Ok(true)
+    let actions: Vec<EventRef<'_>> = actions.into_values().collect();
+    tell_all(&actions, ("authority", &quoted(&args.authority)), ("event was allowed by it", "events were allowed by it"), out)
 }
 
 /// Name and version of an authority as it was typed.
@@ -305,7 +296,7 @@ fn actions<'v>(view: &'v View, name: &'v str, version: Option<&str>) -> Result<B
                 sources.push(event.event_id());
             }
         }
-    } else if let Some(event) = found(view, event_id(name))? {
+    } else if let Some(event) = view.find_event(event_id(name))? {
         sources.push(event.event_id());
     }
     let mut actions = BTreeMap::new();

@@ -9,6 +9,7 @@ use chainring::{AsOf, By, Grant, Position, Store, Value, Version, View};
 use super::{list, object, quoted};
 use crate::cli::{Attempts, Scope};
 use crate::export;
+use crate::form::members::hex;
 use crate::output::{Answer, BAD, DIM, Failure, Out, STRONG, counted};
 use crate::show::{self, printable};
 use crate::time;
@@ -37,7 +38,7 @@ pub(crate) fn attempts(path: &Path, args: &Attempts, out: &mut Out) -> Answer {
                             .extend(texts.iter().filter_map(|text| if let Value::Text(text) = text { Some(text.clone()) } else { None }));
                     }
                     (Value::Text(name), Value::Bytes(bytes)) if name == "digest" => {
-                        digest = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                        digest = hex(bytes);
                     }
                     _ => {}
                 }

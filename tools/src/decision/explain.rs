@@ -7,11 +7,11 @@ use chainring::{EventRef, Position, ReadRef, Relation, Store, Timestamp, Version
 
 use super::authority::{Force, citations};
 use super::undo::Plan;
-use super::{asked, brief, digest, found, list, object, state_at, take_in};
+use super::{asked, brief, digest, list, object, state_at, take_in};
 use crate::cli::Explain;
 use crate::fold::Fold;
 use crate::form::export as form;
-use crate::form::members::Members;
+use crate::form::members::{Members, hex};
 use crate::history::{changes, listed, tell_changes};
 use crate::output::{Answer, BAD, DIM, Failure, GOOD, Out, STRONG, counted};
 use crate::show::printable;
@@ -111,7 +111,7 @@ impl<'v> Told<'v> {
             list(all, "authority_found", citations.iter().map(super::authority::Citation::json).collect::<Result<Vec<_>, _>>()?);
             all.raw("wrote", &self.wrote()?);
             let cause = match metadata.causation {
-                Some(cause) => match found(view, cause)? {
+                Some(cause) => match view.find_event(cause)? {
                     Some(cause) => object(|object| brief(&cause, object))?,
                     None => format!("{{\"id\":\"{cause}\",\"missing\":true}}"),
                 },
@@ -161,7 +161,7 @@ impl<'v> Told<'v> {
         let mut cause = metadata.causation;
         for _ in 0..CAUSES_SHOWN {
             let Some(id) = cause else { break };
-            let Some(event) = found(view, id)? else {
+            let Some(event) = view.find_event(id)? else {
                 label(out, "caused by", &format!("{id}, which is not in the log"))?;
                 break;
             };
@@ -220,7 +220,7 @@ impl Seen {
     fn new(view: &View, event: &EventRef<'_>, read: &ReadRef, raw: &str) -> Result<Seen, Failure> {
         let head = head_before(view, &read.stream, event)?;
         let state = state_at(view, &read.stream, read.version)?.filter(|fold| fold.version() == read.version);
-        let on_record = read.state.as_ref().map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let on_record = read.state.as_deref().map(hex);
         // A digest may be given by its first digits.
         let holds = state.as_ref().and_then(|fold| Some(!on_record.as_ref()?.is_empty() && digest(fold).starts_with(on_record.as_ref()?)));
         Ok(Seen { stream: read.stream.clone(), version: read.version, raw: raw.to_owned(), state, holds, head })

@@ -2,12 +2,15 @@
 //!
 //! The engine knows which event names which; here is what that means for states in the import form, and how it is told.
 
-use chainring::{EventId, EventRef, ReadError, Version, View};
+use std::io::Write;
+
+use chainring::{EventRef, ReadError, Version, View};
 
 use crate::fold::{Fields, Fold};
-use crate::form::members::Members;
+use crate::form::members::{Members, hex};
 use crate::form::{self, export};
-use crate::output::Failure;
+use crate::output::{Answer, Failure, Out, counted};
+use crate::show;
 
 pub(crate) mod authority;
 pub(crate) mod compensate;
@@ -18,16 +21,7 @@ pub(crate) mod undo;
 
 /// The event with an id as it was typed.
 fn asked<'v>(view: &'v View, text: &str) -> Result<EventRef<'v>, Failure> {
-    found(view, form::event_id(text))?.ok_or_else(|| Failure::No(format!("there is no event {text}")))
-}
-
-/// The event with an id, if the log has it.
-fn found(view: &View, id: EventId) -> Result<Option<EventRef<'_>>, Failure> {
-    match view.event_with_id(id) {
-        Ok(event) => Ok(Some(event)),
-        Err(ReadError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    view.find_event(form::event_id(text))?.ok_or_else(|| Failure::No(format!("there is no event {text}")))
 }
 
 /// The id of an event as it stands in the form, as JSON.
@@ -43,6 +37,25 @@ fn brief(event: &EventRef<'_>, object: &mut Members<'_>) -> Result<(), Failure> 
     object.number("position", event.position().0);
     object.text("type", event.event_type());
     Ok(())
+}
+
+/// Answers with events: their ids and what was asked, a name and a JSON value, for programs; themselves and what one and many of them are, for people.
+fn tell_all(events: &[EventRef<'_>], (name, asked): (&str, &str), (one, many): (&str, &str), out: &mut Out) -> Answer {
+    if out.json {
+        let ids = events.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+        let told = object(|object| {
+            object.raw(name, asked);
+            object.number("count", ids.len() as u64);
+            list(object, "ids", ids);
+            Ok(())
+        })?;
+        writeln!(out, "{told}")?;
+    } else {
+        events.iter().try_for_each(|event| show::show(event, true, out))?;
+        writeln!(out, "{}", counted(events.len() as u64, one, many))?;
+    }
+    out.flush()?;
+    Ok(true)
 }
 
 /// Appends a list of JSON values.
@@ -96,5 +109,5 @@ fn state_at(view: &View, stream: &str, version: u64) -> Result<Option<Fold>, Fai
 /// SHA-256 of a state, as `state` prints it.
 fn digest(fold: &Fold) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(fold.state().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha2::Sha256::digest(fold.state().as_bytes()))
 }

@@ -58,14 +58,10 @@ pub(super) fn seen(view: &View, streams: &[&str]) -> Result<Vec<ReadRef>, Failur
     streams.iter().map(look).collect()
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::members::hex;
 
     #[test]
     fn fields_come_as_they_were_written() {

@@ -8,7 +8,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::author::{Also, Author, Refusal};
-use super::folded::{Folded, hex, seen};
+use super::folded::{Folded, seen};
+use crate::form::members::hex;
 use crate::output::Failure;
 
 pub(super) const ORDER: &str = "order-#W1042";

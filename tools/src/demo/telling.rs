@@ -8,9 +8,10 @@ use chainring::{AsOf, AuthorityRef, Conflict, EventId, Log, Position, ReadRef, R
 
 use super::author::Refusal;
 use super::expect;
-use super::folded::{Folded, hex};
+use super::folded::Folded;
 use super::story::{Mistake, ORDER, PAYMENT, Remedy};
 use super::told::Told;
+use crate::form::members::hex;
 use crate::output::{BAD, DIM, Failure, GOOD, STRONG};
 use crate::time;
 

@@ -25,7 +25,7 @@ impl<'a> Members<'a> {
     }
 
     /// Starts a member; its value is to be appended.
-    pub(crate) fn name(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(super) fn name(&mut self, name: &str) -> &mut Vec<u8> {
         if self.out.len() > self.start + 1 {
             self.out.push(b',');
         }
@@ -53,7 +53,7 @@ impl<'a> Members<'a> {
         let _ = write!(self.name(name), "{number}");
     }
 
-    pub(crate) fn id(&mut self, name: &str, id: EventId) {
+    pub(super) fn id(&mut self, name: &str, id: EventId) {
         let _ = write!(self.name(name), "\"{id}\"");
     }
 
@@ -62,11 +62,11 @@ impl<'a> Members<'a> {
         text.into_iter().for_each(|text| self.text(name, text));
     }
 
-    pub(crate) fn hex(&mut self, name: &str, bytes: &[u8]) {
+    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
         push_hex(self.name(name), bytes);
     }
 
-    pub(crate) fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&T, &mut Members<'_>)) {
+    pub(super) fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&T, &mut Members<'_>)) {
         let out = self.name(name);
         out.push(b'[');
         for (k, item) in items.iter().enumerate() {
@@ -79,6 +79,11 @@ impl<'a> Members<'a> {
         }
         out.push(b']');
     }
+}
+
+/// Bytes as hexadecimal text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
