@@ -14,6 +14,7 @@ use crate::ids::{EventId, Link, StreamId};
 use crate::lanes::{LaneBody, LaneEvent};
 use crate::limits::{BATCH_BYTES_MAX, ENGINE_LANE, METADATA_BYTES_MAX, ORIGIN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
 use crate::metadata;
+use crate::record;
 use crate::violation::Violation;
 
 /// Kind of the record at position 0.
@@ -225,7 +226,7 @@ impl<'a> FrameView<'a> {
         if header.header_crc.get() != crc(&frame[12..slot.start]) ^ mask {
             return Err(f2("frame header checksum differs"));
         }
-        if header.flags & !FLAG_SALTED != 0 || (header.kind != KIND_GENESIS && header.kind != KIND_EVENT) {
+        if header.flags & !FLAG_SALTED != 0 || !is_known_kind(header.kind) {
             return Err(f2("frame flags or kind are reserved"));
         }
         if frame[slot.end..].iter().any(|&b| b != 0) {
@@ -383,7 +384,7 @@ impl<'a> FrameView<'a> {
         }))
     }
 
-    /// Checks what a frame with valid checksums must still hold by itself: rules F4 to F7 and M1 to M3.
+    /// Checks what a frame with valid checksums must still hold by itself: rules F4 to F10 and M1 to M3.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -393,7 +394,7 @@ impl<'a> FrameView<'a> {
             return Err(Violation::new("F7", "the genesis record belongs at position 0, and nowhere else"));
         }
         if !self.is_event() {
-            return self.check_genesis();
+            return self.check_engine(position);
         }
         let f4 = |why| Violation::new("F4", why);
         let (index, count) = (header.batch_index.get(), header.batch_count.get());
@@ -416,12 +417,24 @@ impl<'a> FrameView<'a> {
         metadata::check(self.metadata())
     }
 
-    fn check_genesis(&self) -> Result<(), Violation> {
+    fn check_engine(&self, position: u64) -> Result<(), Violation> {
         let header = self.header;
         let other = [header.stream_id, header.event_id].concat().iter().any(|&b| b != 0);
         if other || header.name_bytes.get() != 0 || header.batch_index.get() != 0 || header.batch_count.get() != 0 || header.flags != 0 {
             return Err(Violation::new("F6", "an engine record has no stream, id, batch or salt"));
         }
+        if header.kind == KIND_GENESIS {
+            return self.check_genesis();
+        }
+        if header.metadata_bytes.get() != 0 {
+            return Err(Violation::new("F6", "an engine record has no metadata"));
+        }
+        let Some(body) = self.body() else { return Err(Violation::new("F6", "the body of an engine record is erased")) };
+        record::check_body(header.kind, body, position, header.recorded_at_ns.get())
+    }
+
+    fn check_genesis(&self) -> Result<(), Violation> {
+        let header = self.header;
         let f7 = |why| Violation::new("F7", why);
         let (Some(body), 0, 0) = (self.body(), header.version.get(), header.metadata_bytes.get()) else {
             return Err(f7("the genesis record has version 0, a body and no metadata"));
@@ -437,6 +450,12 @@ impl<'a> FrameView<'a> {
             origin.len() == genesis.origin_bytes.get() as usize && origin.len() <= ORIGIN_BYTES_MAX && std::str::from_utf8(origin).is_ok();
         if fixed && origin_fits { Ok(()) } else { Err(f7("genesis body has values that are not of this format version")) }
     }
+}
+
+/// Whether records of this kind are defined.
+#[must_use]
+pub fn is_known_kind(kind: u8) -> bool {
+    matches!(kind, KIND_GENESIS | KIND_EVENT) || record::is_engine_kind(kind)
 }
 
 impl FrameHeader {

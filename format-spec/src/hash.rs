@@ -7,12 +7,11 @@ use std::sync::LazyLock;
 
 use blake3::Hasher;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
-use sha2::{Digest, Sha256};
 
 use crate::SUITE;
 use crate::ids::{EventId, Link, StreamId};
 use crate::lanes;
-use crate::limits::BUCKET_COUNT;
+use crate::tree::HeadsTree;
 
 /// 32 bytes of hash.
 pub type Hash = [u8; 32];
@@ -203,7 +202,8 @@ pub fn link(leaf: &[u8; LEAF_BYTES]) -> Link {
 }
 
 /// Initial hash value of SHA-256 (FIPS 180-4, 5.3.3).
-const SHA_256_START: [u32; 8] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+pub(crate) const SHA_256_START: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Digest of a commit, fed link by link.
 #[derive(Debug, Clone)]
@@ -238,29 +238,7 @@ impl CommitHasher {
 /// RFC 6962 root over the heads of all 4096 buckets: `head(bucket)` gives events in the bucket and its last link.
 #[must_use]
 pub fn heads_root(head: impl Fn(u16) -> (u64, Link)) -> Hash {
-    let mut level: Vec<Hash> = (0..BUCKET_COUNT)
-        .map(|bucket| {
-            let (events, link) = head(bucket);
-            let mut entry = [0_u8; 43];
-            entry[1..3].copy_from_slice(&bucket.to_le_bytes());
-            entry[3..11].copy_from_slice(&events.to_le_bytes());
-            entry[11..43].copy_from_slice(&link.0);
-            Sha256::digest(entry).into()
-        })
-        .collect();
-    // 4096 is a power of two, so splitting at the largest power of two below n is pairing level by level.
-    while level.len() > 1 {
-        level = level
-            .chunks_exact(2)
-            .map(|pair| {
-                let mut node = [1_u8; 65];
-                node[1..33].copy_from_slice(&pair[0]);
-                node[33..65].copy_from_slice(&pair[1]);
-                Sha256::digest(node).into()
-            })
-            .collect();
-    }
-    level[0]
+    HeadsTree::of(head).root()
 }
 
 /// Salt of the packed form of the segment with this salt and number. Another one, so that no byte of the old file passes in the new one; and always
@@ -275,6 +253,8 @@ pub fn packed_salt(salt: &[u8; 16], number: u64) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     /// The kept context keys give what plain BLAKE3 gives, on both sides of every padding edge.

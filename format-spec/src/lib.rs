@@ -11,7 +11,8 @@
 //! | [`commit`] | 4 |
 //! | [`footer`] | 5 |
 //! | [`frame`] | 6 |
-//! | [`hash`] | 7 |
+//! | [`record`] | 6.6 to 6.8 |
+//! | [`hash`], [`tree`] | 7 |
 //! | [`cbor`], [`metadata`] | 8 |
 
 pub mod cbor;
@@ -24,7 +25,9 @@ pub mod ids;
 pub mod lanes;
 pub mod limits;
 pub mod metadata;
+pub mod record;
 pub mod segment;
+pub mod tree;
 
 mod violation;
 

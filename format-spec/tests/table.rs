@@ -5,7 +5,7 @@
 mod support;
 
 use chainring_format::metadata::{Class, Reversibility, key};
-use chainring_format::{Mark, checksum, commit, footer, frame, hash, limits, segment};
+use chainring_format::{Mark, checksum, commit, footer, frame, hash, limits, record, segment};
 use support::bless::{blessing, golden_file, here};
 use support::document::{block, layouts, table_behind};
 use support::types::types;
@@ -102,7 +102,15 @@ fn mark_differences(document: &str, found: &mut Vec<String>) {
         format!("| magic | `0x{:08X}` |\n| 4 | 4 | footer_crc", footer::FOOTER_MAGIC),
         format!("positions between two entries of the position table: {} |", footer::POSITION_STRIDE),
         format!("entry k = file offset / 8 of the frame at position `first_position + {} k`", footer::POSITION_STRIDE),
-        format!("| kind | {} genesis, {} event;", frame::KIND_GENESIS, frame::KIND_EVENT),
+        format!(
+            "| kind | {} genesis, {} seal, {} key, {} anchor, {} event;",
+            frame::KIND_GENESIS,
+            record::KIND_SEAL,
+            record::KIND_KEY,
+            record::KIND_ANCHOR,
+            frame::KIND_EVENT
+        ),
+        format!("the artefact has 1 to {} bytes", record::ARTEFACT_BYTES_MAX),
         format!("`crc32c(\"123456789\") = 0x{:08X}`", checksum::crc(b"123456789")),
         format!("in the last {} bytes of its last block", commit::TRAILER_BYTES),
         format!("align(here + {}, block_bytes) - {}", commit::TRAILER_BYTES, commit::TRAILER_BYTES),

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chainring_format::frame::{FrameHeader, FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, KIND_GENESIS, back_distance};
 use chainring_format::hash::{Hash, name_commit, stream_id};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::metadata::{Metadata, event_type};
@@ -17,8 +17,8 @@ use super::ranges::Ranges;
 /// What becomes of an intact record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The first record of the log; the new log has its own.
-    Genesis,
+    /// A record of the engine's own; the new log has its own ones.
+    EngineRecord,
     /// An event to copy.
     Copy { link_verified: bool },
     /// An event whose link is wrong, and nothing else: copied on request.
@@ -139,7 +139,7 @@ impl Books {
     pub(super) fn take_in(&mut self, position: Option<u64>, frame: &FrameView<'_>, batch_id: Option<EventId>) -> Verdict {
         self.ordinal += 1;
         if !frame.is_event() {
-            return self.genesis(position, frame);
+            return if frame.header.kind == KIND_GENESIS { self.genesis(position, frame) } else { self.engine_record(position, frame) };
         }
         let version = frame.header.version.get();
         let last = self.streams.get(&frame.stream_id()).and_then(|stream| stream.last).map_or(0, |(last, _)| last);
@@ -167,7 +167,7 @@ impl Books {
         let is_copied = match verdict {
             Verdict::Copy { .. } => true,
             Verdict::Unchained(_) => self.copies_unchained,
-            Verdict::Genesis | Verdict::LeaveOut(_) => false,
+            Verdict::EngineRecord | Verdict::LeaveOut(_) => false,
         };
         let stream = self.streams.get_mut(&frame.stream_id()).expect("it was advanced");
         stream.found.insert(version);
@@ -215,7 +215,29 @@ impl Books {
         self.log_id = Some(frame.link());
         let lane = Bucket { link: frame.link(), position, break_ordinal: 0, losses_seen: self.losses, intact: 1, missing: None };
         self.buckets.insert(ENGINE_LANE, lane);
-        Verdict::Genesis
+        Verdict::EngineRecord
+    }
+
+    /// A record of the engine's own is checked like any other. It is not copied: it is about this log and no other.
+    fn engine_record(&mut self, position: Option<u64>, frame: &FrameView<'_>) -> Verdict {
+        // Without its position, what it says of that cannot be compared.
+        if let Some(violation) = position.and_then(|position| frame.check(position).err()) {
+            return Verdict::LeaveOut(tampered(violation.rule, violation.why));
+        }
+        let before = self.buckets.get(&ENGINE_LANE).map(|lane| (lane.link, lane.position, lane.intact));
+        if let (Some((link, at, intact)), Some(position)) = (before, position)
+            && back_distance(position, at) == frame.header.bucket_back.get()
+            && at.is_some()
+        {
+            let digest = frame.digest(EventId::default());
+            if frame.expected_link(&digest, &link.0, &link.0) != frame.link() {
+                return Verdict::LeaveOut(WRONG_LINK);
+            }
+        }
+        let intact = before.map_or(0, |(_, _, intact)| intact) + 1;
+        let lane = Bucket { link: frame.link(), position, break_ordinal: 0, losses_seen: self.losses, intact, missing: None };
+        self.buckets.insert(ENGINE_LANE, lane);
+        Verdict::EngineRecord
     }
 
     fn chain(&self, position: Option<u64>, frame: &FrameView<'_>, batch_id: Option<EventId>) -> Chain {

@@ -9,7 +9,7 @@ use std::path::Path;
 use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterHeader, HeadEntry};
-use chainring_format::frame::{FrameHeader, FrameView, genesis_origin};
+use chainring_format::frame::{FrameHeader, FrameView, KIND_GENESIS, genesis_origin};
 use chainring_format::hash::{CommitHasher, Hash};
 use chainring_format::limits::{BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
@@ -424,9 +424,11 @@ impl Examiner<'_> {
             reason,
         };
         match verdict {
-            Verdict::Genesis => {
-                self.manifest.created_at_ns = Some(frame.header.recorded_at_ns.get());
-                self.manifest.origin = Some(genesis_origin(frame.body().unwrap_or_default()).to_owned());
+            Verdict::EngineRecord => {
+                if frame.header.kind == KIND_GENESIS {
+                    self.manifest.created_at_ns = Some(frame.header.recorded_at_ns.get());
+                    self.manifest.origin = Some(genesis_origin(frame.body().unwrap_or_default()).to_owned());
+                }
                 plan.skip.push(cell.offset);
                 return;
             }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use chainring_format::checksum::{Seed, crc};
 use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterHeader};
-use chainring_format::frame::{FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, FrameView, KIND_EVENT, KIND_GENESIS};
+use chainring_format::frame::{FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, FrameView, is_known_kind};
 use chainring_format::limits::{BLOCK_BYTES_MAX, PACKED_BLOCK_BYTES};
 use chainring_format::segment::HEADER_BYTES;
 use chainring_format::{Mark, align};
@@ -89,7 +89,7 @@ impl Effort {
 pub(super) fn stated_frame(bytes: &[u8]) -> Option<(&FrameHeader, usize)> {
     let (header, _) = FrameHeader::ref_from_prefix(bytes).ok()?;
     header.stated_bytes()?;
-    let is_known = matches!(header.kind, KIND_GENESIS | KIND_EVENT) && header.flags & !FLAG_SALTED == 0;
+    let is_known = is_known_kind(header.kind) && header.flags & !FLAG_SALTED == 0;
     is_known.then(|| (header, FRAME_HEADER_BYTES + header.name_bytes.get() as usize + header.metadata_bytes.get() as usize))
 }
 

@@ -520,6 +520,8 @@ impl Scan {
             }
             if position == 0 || !frame.is_event() {
                 frame.check(position).map_err(|violation| tampered(placed.offset, violation))?;
+            }
+            if position == 0 {
                 if frame.link().0 != header.log_id {
                     return Err(tampered(placed.offset, Violation { rule: "S6", why: "the header has the id of another log" }));
                 }

@@ -10,6 +10,7 @@ use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
+use super::sealed::Sealed;
 use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd, WRONG_FOOTER};
 use crate::error::{Fault, FaultKind};
 use crate::sequencer::Buckets;
@@ -26,6 +27,8 @@ pub(super) struct Merge {
     ids: HashSet<EventId>,
     log_id: Option<Link>,
     next_position: u64,
+    pub events: u64,
+    sealed: Sealed,
     end: u64,
     /// What the next header must call that end: the one before packing.
     named_end: u64,
@@ -46,6 +49,8 @@ impl Merge {
             ids: HashSet::new(),
             log_id: None,
             next_position: 0,
+            events: 0,
+            sealed: Sealed::default(),
             end: 0,
             named_end: 0,
             commit_digest: [0; 32],
@@ -78,7 +83,13 @@ impl Merge {
 
         // The first fault in file order may be the segment's own or one that only its predecessors show.
         let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.place);
-        let candidates = [found.finding, self.commits(found, own), self.records_across(found, own), self.unique(found, own)];
+        let candidates = [
+            found.finding,
+            self.commits(found, own),
+            self.records_across(found, own),
+            self.unique(found, own),
+            self.statements(found, own),
+        ];
         if let Some(finding) = candidates.into_iter().flatten().min_by_key(|finding| finding.place) {
             let mut finding = finding;
             if finding.violation == WRONG_FOOTER {
@@ -89,7 +100,9 @@ impl Merge {
                 let wrong = first_difference(&self.right_footer(found), &found.footer);
                 finding.offset = wrong.map_or(finding.offset, |wrong| footer_place(found.end, wrong));
             } else {
-                self.next_position += found.offsets_of_records().filter(|offset| *offset < finding.place).count() as u64;
+                let (records, events) = found.counts_before(finding.place);
+                self.next_position += records;
+                self.events += events;
             }
             self.bytes += finding.place;
             let mut fault = place(finding);
@@ -223,6 +236,17 @@ impl Merge {
         twice.map(|&(_, position, offset)| tampered(offset, Some(position), violation))
     }
 
+    /// Rules E1 and E2.
+    fn statements(&mut self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+        if let Some(key) = found.genesis_key {
+            self.sealed.key = key;
+        }
+        let log_id = self.log_id.unwrap_or_default();
+        let wrong = self.sealed.take_in(&found.leaves, &found.blocks, &found.statements, &self.buckets, log_id);
+        let (statement, violation) = wrong.filter(|(statement, _)| statement.offset < own)?;
+        Some(tampered(statement.offset, Some(statement.position), violation))
+    }
+
     fn advance(&mut self, found: &SegmentFindings) {
         for deferred in &found.deferred {
             if let (Some(name), false) = (&deferred.name, self.streams.contains_key(&deferred.stream_id)) {
@@ -239,6 +263,7 @@ impl Merge {
             self.buckets.add(*bucket, end.count, end.position, end.link);
         }
         self.next_position = found.next_position;
+        self.events += found.ids.len() as u64;
         self.end = found.end;
         self.named_end = if found.header.is_packed() { found.header.unpacked_end_offset.get() } else { found.end };
         self.commit_digest = found.commit_digest;

@@ -4,6 +4,7 @@
 //! no stored link that it has not recomputed. Absent on purpose: repair, and any use of the engine's own state.
 
 mod merge;
+mod sealed;
 mod segment;
 mod verify;
 

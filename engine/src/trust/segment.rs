@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
-use chainring_format::frame::{FrameHeader, FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, GenesisBody, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
 use chainring_format::lanes::Lanes;
+use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
+use super::sealed::{Leaf, Said, Statement, blocks};
 use crate::error::{FaultKind, Watermark};
 use crate::segment::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
 use zerocopy::FromBytes;
@@ -89,6 +91,14 @@ pub(super) struct SegmentFindings {
     pub buckets: HashMap<u16, BucketEnd>,
     /// Every event id with position and offset.
     pub ids: Vec<(EventId, u64, u64)>,
+    /// Every record.
+    pub leaves: Vec<Leaf>,
+    /// Roots over whole blocks of them.
+    pub blocks: Vec<Hash>,
+    /// The log's key, in the first segment.
+    pub genesis_key: Option<Hash>,
+    /// Seals and key records.
+    pub statements: Vec<Statement>,
     pub offsets: Vec<u32>,
     pub end: u64,
     pub next_position: u64,
@@ -105,11 +115,10 @@ pub(super) struct SegmentFindings {
 }
 
 impl SegmentFindings {
-    /// Offsets of the records that hold, in order.
-    pub(super) fn offsets_of_records(&self) -> impl Iterator<Item = u64> {
-        // The genesis record has no event id, and hangs on nothing in its segment.
-        let genesis = self.deferred.first().filter(|first| !first.kind_is_event).map(|genesis| genesis.offset);
-        genesis.into_iter().chain(self.ids.iter().map(|(_, _, offset)| *offset))
+    /// Records, and events among them, in front of a place.
+    pub(super) fn counts_before(&self, place: u64) -> (u64, u64) {
+        let before = &self.leaves[..self.leaves.partition_point(|leaf| leaf.offset < place)];
+        (before.len() as u64, before.iter().filter(|leaf| leaf.is_event).count() as u64)
     }
 }
 
@@ -132,6 +141,10 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         streams: HashMap::new(),
         buckets: HashMap::new(),
         ids: Vec::new(),
+        leaves: Vec::new(),
+        blocks: Vec::new(),
+        genesis_key: None,
+        statements: Vec::new(),
         offsets: Vec::new(),
         end: header.start(),
         next_position: header.first_position.get(),
@@ -147,6 +160,7 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
     };
     let mut walk = Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new() };
     walk.run(named_end);
+    walk.found.blocks = blocks(&walk.found.leaves, walk.found.header.first_position.get());
     walk.found
 }
 
@@ -403,6 +417,16 @@ impl<'a> Walk<'a> {
             found.ids.push((frame.event_id(), position, offset));
             found.streams.insert(frame.stream_id(), StreamEnd { version: header.version.get(), position, link: frame.link() });
         }
+        if position == 0 {
+            found.genesis_key = frame.body().and_then(|body| GenesisBody::ref_from_prefix(body).ok()).map(|(genesis, _)| genesis.log_key);
+        }
+        let said = match (frame.header.kind, frame.body()) {
+            (KIND_SEAL, Some(body)) => SealBody::read_from_bytes(body).ok().map(Said::Seal),
+            (KIND_KEY, Some(body)) => KeyBody::read_from_bytes(body).ok().map(Said::Key),
+            _ => None,
+        };
+        found.statements.extend(said.map(|said| Statement { said, offset, position, link: frame.link() }));
+        found.leaves.push(Leaf { offset, link: frame.link(), bucket, is_event: frame.is_event() });
         let end = found.buckets.entry(bucket).or_insert(BucketEnd { count: 0, position, link: frame.link() });
         *end = BucketEnd { count: end.count + 1, position, link: frame.link() };
         found.first_recorded.get_or_insert((recorded_at_ns, position, offset));

@@ -122,13 +122,7 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     if fault.is_none() {
         fault = check_remembered(disk, &segments, &merge, &options.expected)?;
     }
-    Ok(VerifyReport {
-        records,
-        events: records.saturating_sub(1),
-        bytes: merge.bytes,
-        verified_to: records.checked_sub(1).map(Position),
-        fault,
-    })
+    Ok(VerifyReport { records, events: merge.events, bytes: merge.bytes, verified_to: records.checked_sub(1).map(Position), fault })
 }
 
 /// Rule R4, in a store in which everything holds.

@@ -6,6 +6,7 @@
 use crate::bytes::{Hash, Id, all_zero, array_at, u16_at, u32_at, u64_at};
 use crate::hash::Masks;
 use crate::metadata::METADATA_BYTES_MAX;
+use crate::seal::{KIND_ANCHOR, KIND_KEY, KIND_SEAL};
 
 pub(crate) const FRAME_HEADER_BYTES: usize = 120;
 /// Smallest frame: a header and an empty slot.
@@ -146,7 +147,7 @@ impl<'a> Frame<'a> {
         if self.header.flags & !FLAG_SALTED != 0 {
             return Err("reserved flags are set");
         }
-        if !matches!(self.header.kind, KIND_GENESIS | KIND_EVENT) {
+        if !matches!(self.header.kind, KIND_GENESIS | KIND_SEAL | KIND_KEY | KIND_ANCHOR | KIND_EVENT) {
             return Err("the record's kind is reserved");
         }
         if !all_zero(self.filling) {

@@ -14,6 +14,7 @@ use crate::frame::{Frame, KIND_EVENT, KIND_GENESIS, Slot};
 use crate::hash::{DigestInput, ENGINE_LANE, Suite, bucket_of};
 use crate::header::Header;
 use crate::record::{self, Batch};
+use crate::seal::{self, LeafAt, StatementAt};
 use crate::tail::Tail;
 use crate::window::Window;
 
@@ -50,6 +51,7 @@ pub(crate) struct Genesis {
     pub(crate) link: Hash,
     pub(crate) recorded_at_ns: u64,
     pub(crate) origin: String,
+    pub(crate) log_key: Hash,
 }
 
 /// What one segment gave.
@@ -64,6 +66,10 @@ pub(crate) struct Scan {
     pub(crate) genesis: Option<Genesis>,
     pub(crate) deferred: Vec<Deferred>,
     pub(crate) event_ids: Vec<EventAt>,
+    /// Every record.
+    pub(crate) leaves: Vec<LeafAt>,
+    /// Seals and key records.
+    pub(crate) statements: Vec<StatementAt>,
     pub(crate) buckets: HashMap<u16, BucketPart>,
     pub(crate) streams: HashMap<Id, StreamPart>,
     /// Trailer offset and watermark of the first commit.
@@ -96,6 +102,8 @@ impl<'a> Ledger<'a> {
             genesis: None,
             deferred: Vec::new(),
             event_ids: Vec::new(),
+            leaves: Vec::new(),
+            statements: Vec::new(),
             buckets: HashMap::new(),
             streams: HashMap::new(),
             first_commit: None,
@@ -156,7 +164,10 @@ impl<'a> Ledger<'a> {
         self.check_chains(step).map_err(|why| tampered(("H1", why)))?;
         if frame.header.kind == KIND_GENESIS {
             let origin = record::origin(frame.body()).unwrap_or_default().to_owned();
-            self.scan.genesis = Some(Genesis { link: frame.header.link, recorded_at_ns: frame.header.recorded_at_ns, origin });
+            let log_key = record::genesis_key(frame.body());
+            self.scan.genesis = Some(Genesis { link: frame.header.link, recorded_at_ns: frame.header.recorded_at_ns, origin, log_key });
+        } else if let Some(statement) = seal::statement(frame.header.kind, frame.body()) {
+            self.scan.statements.push(StatementAt { statement, offset: at.offset, position, link: frame.header.link });
         }
         Ok(())
     }
@@ -213,6 +224,7 @@ impl<'a> Ledger<'a> {
         let bucket = if is_event { bucket_of(&header.stream_id) } else { ENGINE_LANE };
         let part = scan.buckets.entry(bucket).or_insert(BucketPart { records: 0, last });
         *part = BucketPart { records: part.records + 1, last };
+        scan.leaves.push(LeafAt { bucket, link: header.link });
         if is_event {
             let part = scan.streams.entry(header.stream_id).or_insert(StreamPart { last, name: None });
             part.last = last;

@@ -12,6 +12,7 @@ use crate::footer::FooterInput;
 use crate::hash::{BUCKET_COUNT, heads_root};
 use crate::header::Header;
 use crate::ledger::{BucketPart, Genesis, Scan};
+use crate::seal::Sealed;
 
 /// A stream as the log leaves it.
 struct Stream {
@@ -36,6 +37,7 @@ pub(crate) struct Log {
     buckets: Vec<Option<BucketPart>>,
     streams: HashMap<Id, Stream>,
     event_ids: HashSet<Id>,
+    sealed: Sealed,
 }
 
 impl Log {
@@ -54,6 +56,7 @@ impl Log {
             buckets: vec![None; usize::from(BUCKET_COUNT) + 1],
             streams: HashMap::new(),
             event_ids: HashSet::new(),
+            sealed: Sealed::default(),
         }
     }
 
@@ -74,7 +77,8 @@ impl Log {
         let chains = self.check_deferred(header, scan);
         let ids = self.check_event_ids(scan);
         let watermark = self.check_first_commit(header, scan);
-        scan.finding.iter().cloned().chain(chains).chain(ids).chain(watermark).min_by_key(|finding| finding.place)
+        let sealed = self.check_statements(header, scan);
+        scan.finding.iter().cloned().chain(chains).chain(ids).chain(watermark).chain(sealed).min_by_key(|finding| finding.place)
     }
 
     /// S6: what the header says of the log before it.
@@ -145,6 +149,16 @@ impl Log {
         let double = scan.event_ids.iter().find(|event| !self.event_ids.insert(event.id))?;
         let finding = Finding::tampered("H2", double.offset, "the event id occurs twice in the store");
         Some(finding.at_position(double.position).in_stream(Some(stream_of(double.stream_id, scan))))
+    }
+
+    /// Step 5, E1 and E2.
+    fn check_statements(&mut self, header: &Header, scan: &Scan) -> Option<Finding> {
+        if let Some(genesis) = &scan.genesis {
+            self.sealed.key = genesis.log_key;
+        }
+        let taken = self.sealed.take_in(&scan.leaves, &scan.statements, &self.buckets, &header.log_id);
+        let (at, rule, why) = taken.err()?;
+        Some(Finding::tampered(rule, at.offset, why).at_position(at.position))
     }
 
     /// C5 between the last commit before the segment and its first.

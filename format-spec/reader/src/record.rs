@@ -3,10 +3,11 @@
 //! Always: a failure here is `tampered`, because the bytes carried a valid checksum.
 //! Never: looks at hashes or at records of another commit.
 
-use crate::bytes::{Id, all_zero, u16_at, u32_at, u64_at};
+use crate::bytes::{Hash, Id, all_zero, array_at, u16_at, u32_at, u64_at};
 use crate::frame::{Frame, KIND_EVENT, KIND_GENESIS, Slot};
 use crate::hash::{BUCKET_COUNT, SUITE, Suite};
 use crate::metadata;
+use crate::seal;
 
 const GENESIS_BYTES: usize = 96;
 const ORIGIN_BYTES_MAX: u16 = 512;
@@ -48,7 +49,7 @@ impl Batch {
     }
 }
 
-/// F4 and F6, F5 with M1 to M3, and F7 for the record at `position`.
+/// F4 and F6 to F10, F5 with M1 to M3, for the record at `position`.
 pub(crate) fn check_record(frame: &Frame<'_>, slot: Slot, position: u64, suite: &mut Suite) -> Result<(), Broken> {
     if (frame.header.kind == KIND_GENESIS) != (position == 0) {
         return Err(("F7", "the genesis record stands at position 0 and nowhere else"));
@@ -61,7 +62,10 @@ pub(crate) fn check_record(frame: &Frame<'_>, slot: Slot, position: u64, suite: 
     if frame.header.kind == KIND_GENESIS {
         return check_genesis(frame, slot).map_err(|why| ("F7", why));
     }
-    if frame.metadata.is_empty() { Ok(()) } else { metadata::check(frame.metadata, false) }
+    if !frame.metadata.is_empty() || slot == Slot::Erased {
+        return Err(("F6", "an engine record has metadata or an erased body"));
+    }
+    seal::check(frame.header.kind, frame.body(), position, frame.header.recorded_at_ns)
 }
 
 /// F4
@@ -122,6 +126,11 @@ fn check_genesis(frame: &Frame<'_>, slot: Slot) -> Result<(), &'static str> {
         return Err("the genesis body has other constants or reserved bytes");
     }
     if origin(body).is_none() { Err("the origin is not UTF-8") } else { Ok(()) }
+}
+
+/// The log's key in a genesis body that passed F7.
+pub(crate) fn genesis_key(body: &[u8]) -> Hash {
+    array_at(body, 32)
 }
 
 /// The origin in a genesis body that passed F7.

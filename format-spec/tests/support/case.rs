@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chainring_format::frame::KIND_EVENT;
 use chainring_format::segment::file_name;
 use serde_json::json;
 
@@ -34,6 +35,8 @@ pub(crate) struct Case {
     pub(crate) why: String,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) verdict: Verdict,
+    /// Events among the records of the verdict.
+    pub(crate) events: u64,
 }
 
 impl Case {
@@ -43,7 +46,8 @@ impl Case {
     }
 
     fn new(store: &Store, why: &str, records: u64, fault: Option<Fault>) -> Case {
-        Case { name: store.name.clone(), why: why.to_owned(), files: store.files(), verdict: Verdict { records, fault } }
+        let events = store.kinds.iter().take(records as usize).filter(|&&kind| kind == KIND_EVENT).count() as u64;
+        Case { name: store.name.clone(), why: why.to_owned(), files: store.files(), verdict: Verdict { records, fault }, events }
     }
 
     /// A store whose frame at `position` does not hold; everything before it does.
@@ -78,12 +82,11 @@ impl Case {
     fn expectation(&self) -> String {
         let Verdict { records, fault } = &self.verdict;
         let fault = fault.as_ref();
-        // In these stores the genesis record is the only one that is no event.
         let fields = [
             ("why", json!(self.why)),
             ("ok", json!(fault.is_none())),
             ("records", json!(records)),
-            ("events", json!(records.saturating_sub(1))),
+            ("events", json!(self.events)),
             ("verified_to", json!(records.checked_sub(1))),
             ("fault", json!(fault.map(|fault| fault.kind))),
             ("rule", json!(fault.map(|fault| fault.rule))),

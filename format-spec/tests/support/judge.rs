@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES, TRAILER_MAGIC};
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
-use chainring_format::frame::{FrameHeader, FrameView, back_distance};
+use chainring_format::frame::{FrameHeader, FrameView, KIND_GENESIS, back_distance};
 use chainring_format::hash::{self, CommitHasher, Hash};
-use chainring_format::limits::SECTOR_BYTES;
+use chainring_format::limits::{BUCKET_COUNT, SECTOR_BYTES};
+use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
+use chainring_format::tree::Frontier;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation, align, checksum::Seed};
 
 use zerocopy::FromBytes;
@@ -40,6 +42,12 @@ struct State {
     links: Vec<Link>,
     /// Position table of the segment being read.
     offsets: Vec<u32>,
+    /// Bucket and link of every record.
+    records: Vec<(u16, Link)>,
+    /// Number, link and tree_size of the last seal.
+    seal: (u64, Hash, u64),
+    /// The key in force.
+    key: Hash,
 }
 
 /// One segment being read.
@@ -250,7 +258,9 @@ fn read_frame(segment: &Segment<'_>, state: &mut State, at: u64) -> Result<u64, 
     if frame.is_event() && !state.ids.insert(frame.event_id()) {
         return Err(fault("tampered", "H2"));
     }
+    statement(&frame, state, segment.header.first_position.get()).map_err(|rule| fault("tampered", rule))?;
     let link = frame.link();
+    state.records.push((frame.bucket(), link));
     let count = state.lanes.get(&frame.bucket()).map_or(0, |head| head.count) + 1;
     state.lanes.insert(frame.bucket(), Head { count, position, link: link.0 });
     if frame.is_event() {
@@ -263,6 +273,45 @@ fn read_frame(segment: &Segment<'_>, state: &mut State, at: u64) -> Result<u64, 
     state.time_ns = frame.header.recorded_at_ns.get();
     state.next += 1;
     Ok(at + frame.bytes().len() as u64)
+}
+
+/// Rules E1 and E2, by counting everything anew.
+fn statement(frame: &FrameView<'_>, state: &mut State, first_position: u64) -> Result<(), &'static str> {
+    let body = frame.body().unwrap_or_default();
+    match frame.header.kind {
+        KIND_GENESIS => state.key = body[32..64].try_into().expect("32 bytes"),
+        KIND_KEY => {
+            let body = KeyBody::ref_from_bytes(body).expect("rule F9");
+            if body.old_key != state.key {
+                return Err("E2");
+            }
+            state.key = body.new_key;
+        }
+        KIND_SEAL => {
+            let body = SealBody::ref_from_bytes(body).expect("rule F8");
+            let size = body.tree_size.get();
+            let (mut tree, mut heads, mut events) = (Frontier::new(), BTreeMap::new(), 0);
+            for (bucket, link) in &state.records[..size as usize] {
+                tree.push(link);
+                if *bucket < BUCKET_COUNT {
+                    events += 1;
+                    let head = heads.entry(*bucket).or_insert((0, *link));
+                    *head = (head.0 + 1, *link);
+                }
+            }
+            let log_id = Link(state.log_id);
+            let heads_root = hash::heads_root(|bucket| heads.get(&bucket).copied().unwrap_or((0, log_id)));
+            let follows = (body.number.get(), body.previous_seal) == (state.seal.0 + 1, state.seal.1);
+            let is_near = size >= first_position && size >= state.seal.2;
+            let stated = (body.tree_root, body.heads_root, body.events.get(), body.log_key);
+            if !follows || !is_near || stated != (tree.root(), heads_root, events, state.key) {
+                return Err("E1");
+            }
+            state.seal = (body.number.get(), frame.link().0, size);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Rule B1; the batch's id, zero for a record alone.

@@ -4,9 +4,11 @@ use chainring_format::frame::{self, FrameFields, GenesisBody, KIND_EVENT, KIND_G
 use chainring_format::hash::{self, EventContent, Hash, LeafFields};
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
 use chainring_format::metadata::Metadata;
+use chainring_format::record::{AnchorHead, KIND_ANCHOR, KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::painted_array;
 use super::store::{Head, Place, Store, TIME_NS};
 
 /// Nanoseconds between two records.
@@ -221,7 +223,92 @@ impl Store {
         }
         self.time_ns = draft.recorded_at_ns;
         self.frames.push(Place { segment: index, offset, bytes });
+        self.kinds.push(draft.kind);
+        self.tree.push(&link);
         self.links.push(link);
+    }
+}
+
+/// What a seal states of the log at some size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sum {
+    size: u64,
+    tree_root: Hash,
+    heads_root: Hash,
+    events: u64,
+}
+
+impl Store {
+    /// What a seal over everything so far would state.
+    pub(crate) fn sum(&self) -> Sum {
+        let events = self.kinds.iter().filter(|&&kind| kind == KIND_EVENT).count() as u64;
+        Sum { size: self.next_position(), tree_root: self.tree.root(), heads_root: self.heads_root(), events }
+    }
+
+    /// Seals everything so far.
+    pub(crate) fn sealed(&mut self) {
+        let sum = self.sum();
+        self.seal_over(sum, |_| {}, |_| {});
+    }
+
+    /// Seals what there was, with lies in the body and in the record around it.
+    pub(crate) fn seal_over(&mut self, sum: Sum, lie: impl FnOnce(&mut SealBody), about: impl FnOnce(&mut Draft)) {
+        let mut body = SealBody::new_zeroed();
+        body.number = (self.last_seal.0 + 1).into();
+        body.position = self.next_position().into();
+        body.previous_seal = self.last_seal.1;
+        body.tree_size = sum.size.into();
+        body.tree_root = sum.tree_root;
+        body.heads_root = sum.heads_root;
+        body.events = sum.events.into();
+        body.time_ns = (self.time_ns + TICK_NS).into();
+        body.log_key = self.key;
+        lie(&mut body);
+        let link = self.engine_record(KIND_SEAL, body.as_bytes(), about);
+        self.last_seal = (body.number.get(), link.0);
+    }
+
+    /// Another key takes over, signed by nobody that these stores know.
+    pub(crate) fn rotated(&mut self, new_key: Hash, lie: impl FnOnce(&mut KeyBody)) {
+        let mut body = KeyBody::new_zeroed();
+        (body.old_key, body.new_key) = (self.key, new_key);
+        if self.key != [0; 32] {
+            body.old_signature = painted_array(1);
+        }
+        body.new_signature = painted_array(2);
+        lie(&mut body);
+        self.engine_record(KIND_KEY, body.as_bytes(), |_| {});
+        self.key = new_key;
+    }
+
+    /// Something came back about the checkpoint of a size.
+    pub(crate) fn anchored(&mut self, size: u64, artefact: &[u8], lie: impl FnOnce(&mut AnchorHead)) {
+        let mut head = AnchorHead::new_zeroed();
+        head.form = 1;
+        head.size = size.into();
+        head.note_sha256 = painted_array(3);
+        lie(&mut head);
+        self.engine_record(KIND_ANCHOR, &[head.as_bytes(), artefact].concat(), |_| {});
+    }
+
+    /// A record in the engine's lane, with a lie in it.
+    pub(crate) fn engine_record(&mut self, kind: u8, body: &[u8], lie: impl FnOnce(&mut Draft)) -> Link {
+        let (position, lane) = (self.next_position(), self.lanes[&ENGINE_LANE]);
+        let back = back_distance(position, Some(lane.position));
+        let mut draft = Draft {
+            kind,
+            version: lane.count,
+            recorded_at_ns: self.time_ns + TICK_NS,
+            bucket_back: back,
+            stream_back: back,
+            body: body.to_vec(),
+            prev_bucket: lane.link,
+            prev_stream: lane.link,
+            ..genesis_draft()
+        };
+        lie(&mut draft);
+        self.place(&draft);
+        Link(self.lanes[&ENGINE_LANE].link)
     }
 }
 

@@ -11,6 +11,7 @@ use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, PADDING_BYTE, TRAILER
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
 use chainring_format::hash::{self, CommitHasher, Hash};
 use chainring_format::segment::{self, SegmentHeader};
+use chainring_format::tree::Frontier;
 use chainring_format::{Link, StreamId, align};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -73,6 +74,14 @@ pub(crate) struct Store {
     pub(crate) time_ns: u64,
     /// Links of the commit being built.
     pub(crate) links: Vec<Link>,
+    /// Kind of every record.
+    pub(crate) kinds: Vec<u8>,
+    /// The tree over all records.
+    pub(crate) tree: Frontier,
+    /// Number and link of the last seal.
+    pub(crate) last_seal: (u64, Hash),
+    /// The key in force.
+    pub(crate) key: Hash,
 }
 
 impl Store {
@@ -95,6 +104,10 @@ impl Store {
             epoch: 1,
             time_ns: TIME_NS,
             links: Vec::new(),
+            kinds: Vec::new(),
+            tree: Frontier::new(),
+            last_seal: (0, [0; 32]),
+            key: [0; 32],
         }
     }
 

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use chainring_format::commit::CommitTrailer;
 use chainring_format::footer::{FooterHeader, FooterTail, HeadEntry};
 use chainring_format::frame::{FrameHeader, GenesisBody};
+use chainring_format::record::{AnchorHead, KeyBody, SealBody};
 use chainring_format::segment::SegmentHeader;
 
 /// Size of the field that `_` leads to.
@@ -104,5 +105,24 @@ pub(crate) fn types() -> Vec<Type> {
             link,
         }),
         layout!(GenesisBody { nonce, log_key, created_at_ns, bucket_count, suite, origin_bytes, reserved }),
+        layout!(SealBody {
+            number,
+            position,
+            previous_seal,
+            tree_size,
+            tree_root,
+            heads_root,
+            streams_root,
+            events,
+            erasures,
+            time_ns,
+            log_key,
+            signed_size,
+            signed_root,
+            signature,
+            reserved,
+        }),
+        layout!(KeyBody { old_key, new_key, old_signature, new_signature, reserved }),
+        layout!(AnchorHead { form, reserved, size, note_sha256 }),
     ]
 }

@@ -6,15 +6,15 @@ use chainring_format::metadata::Metadata;
 
 use super::case::Case;
 use super::maps::{full_metadata, unknown_keys};
-use super::painted;
 use super::records::{Event, event, frame_length, neighbour, unsalted};
 use super::store::Store;
+use super::{painted, painted_array};
 
 /// Lengths on both sides of every edge of a body slot.
 const BODY_LENGTHS: [usize; 11] = [0, 1, 15, 16, 17, 31, 32, 33, 40, 41, 1000];
 
 pub(crate) fn cases() -> Vec<Case> {
-    [events(), metadata(), commits(), ends(), segments(), packed()].concat()
+    [events(), metadata(), commits(), ends(), segments(), packed(), statements()].concat()
 }
 
 fn events() -> Vec<Case> {
@@ -312,4 +312,63 @@ fn recovered_after_ghost() -> Case {
     before.lone(&event("order-1", "paid"));
     before.close();
     Case::valid(&before, "after recovery: behind the named end lies a hole, and behind it a whole commit that does not exist any more")
+}
+
+/// Records of the engine's own, behind the genesis record.
+fn statements() -> Vec<Case> {
+    let mut seals = Store::new("seals", 512);
+    seals.lone(&event("order-1", "placed"));
+    seals.sealed();
+    seals.commit();
+    // A seal over what was there a little earlier.
+    let before = seals.sum();
+    seals.event(&event("order-1", "paid"));
+    seals.event(&event("order-2", "placed"));
+    seals.seal_over(before, |_| {}, |_| {});
+    seals.commit();
+    seals.seal();
+    seals.next_segment(512);
+    // Nothing of the new segment is in it.
+    seals.sealed();
+    seals.event(&event("order-2", "paid"));
+    seals.sealed();
+    seals.commit();
+    seals.close();
+
+    let mut keys = Store::new("keys", 512);
+    keys.sealed();
+    keys.rotated(painted_array(10), |_| {});
+    keys.lone(&event("order-1", "placed"));
+    let size = keys.next_position() + 1;
+    keys.sealed();
+    keys.rotated(painted_array(11), |_| {});
+    keys.anchored(size, b"what a time stamping authority answered", |_| {});
+    let (root, next) = (keys.tree.root(), keys.sum());
+    keys.seal_over(next, |seal| (seal.signed_size, seal.signed_root, seal.signature) = (size.into(), root, painted_array(5)), |_| {});
+    keys.commit();
+    keys.close();
+
+    let mut born = Store::with_genesis("born-with-a-key", 512, |genesis| genesis.body.log_key = painted_array(12));
+    born.key = painted_array(12);
+    born.lone(&event("order-1", "placed"));
+    born.sealed();
+    born.commit();
+
+    let mut many = Store::new("seals-over-blocks", 512);
+    for turn in 0..3 {
+        for index in 0..190 {
+            many.event(&unsalted(&format!("s-{}", index % 7), painted(turn, 10)));
+        }
+        many.sealed();
+        many.commit();
+        many.seal();
+        many.next_segment(512);
+    }
+    many.close();
+    vec![
+        Case::valid(&seals, "seals over everything before them, over less, and as the first record of a segment"),
+        Case::valid(&keys, "key records, an anchor, and a seal that names the last signed checkpoint"),
+        Case::valid(&born, "a log whose genesis record names its key"),
+        Case::valid(&many, "seals in a log of several hundred records"),
+    ]
 }

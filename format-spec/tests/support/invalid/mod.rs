@@ -8,6 +8,7 @@ mod events;
 mod files;
 mod frames;
 mod packed;
+mod statements;
 mod tails;
 
 use super::case::Case;
@@ -18,7 +19,17 @@ pub(crate) const CORRUPT: &str = "corrupt";
 pub(crate) const TAMPERED: &str = "tampered";
 
 pub(crate) fn cases() -> Vec<Case> {
-    [files::cases(), commits::cases(), frames::cases(), events::cases(), chains::cases(), tails::cases(), packed::cases()].concat()
+    [
+        files::cases(),
+        commits::cases(),
+        frames::cases(),
+        events::cases(),
+        chains::cases(),
+        tails::cases(),
+        packed::cases(),
+        statements::cases(),
+    ]
+    .concat()
 }
 
 /// Genesis, one event (position 1), closed: every record lies below the watermark. Commits 0 to 2, one block each.

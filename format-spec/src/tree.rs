@@ -1,0 +1,403 @@
+//! The Merkle tree over the log (FORMAT.md section 7.5): RFC 6962 section 2.1, with links as its leaf hashes.
+//!
+//! Nothing here stores a tree. Who asks for a root or a proof hands in where hashes of complete subtrees are to be had ([`Subtrees`]); who only counts
+//! leaves as they come keeps a [`Frontier`], a handful of hashes.
+
+use sha2::{Digest, Sha256};
+
+use crate::hash::{Hash, SHA_256_START};
+use crate::ids::Link;
+use crate::limits::BUCKET_COUNT;
+
+/// Levels of the tree over heads: 4096 entries are a complete tree.
+pub const HEADS_LEVELS: usize = BUCKET_COUNT.trailing_zeros() as usize;
+
+/// `SHA-256(0x01 || left || right)`.
+#[must_use]
+pub fn node(left: &Hash, right: &Hash) -> Hash {
+    // 65 bytes are always two blocks, padded here (FIPS 180-4, 5.1.1) and compressed in one call.
+    let mut blocks = [[0_u8; 64]; 2];
+    let message = blocks.as_flattened_mut();
+    message[0] = 1;
+    message[1..33].copy_from_slice(left);
+    message[33..65].copy_from_slice(right);
+    message[65] = 0x80;
+    message[120..].copy_from_slice(&(8 * 65_u64).to_be_bytes());
+    let mut state = SHA_256_START;
+    sha2::compress256(&mut state, &blocks.map(Into::into));
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = word.to_be_bytes();
+    }
+    hash
+}
+
+/// Root of a tree without leaves.
+#[must_use]
+pub fn empty_root() -> Hash {
+    Sha256::digest([]).into()
+}
+
+/// The peaks of a tree that grows at its end: what is needed to go on and to tell its root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frontier {
+    size: u64,
+    /// Roots of the complete subtrees, the largest first; one for every bit that is set in `size`.
+    peaks: Vec<Hash>,
+}
+
+impl Frontier {
+    /// A tree without leaves.
+    #[must_use]
+    pub fn new() -> Frontier {
+        Frontier::default()
+    }
+
+    /// Leaves taken in.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes in the next leaf.
+    pub fn push(&mut self, leaf: &Link) {
+        self.push_subtree(0, leaf.0);
+    }
+
+    /// Takes in the next `2^level` leaves by the root over them.
+    ///
+    /// # Panics
+    /// If the leaves before it do not end where such a subtree begins.
+    pub fn push_subtree(&mut self, level: u32, root: Hash) {
+        assert!(self.size.is_multiple_of(1 << level), "a subtree begins at a multiple of its size");
+        let mut carried = root;
+        for _ in 0..(self.size >> level).trailing_ones() {
+            let left = self.peaks.pop().expect("one for every bit that is set");
+            carried = node(&left, &carried);
+        }
+        self.peaks.push(carried);
+        self.size += 1 << level;
+    }
+
+    /// Root over all leaves.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        let Some(last) = peaks.next() else { return empty_root() };
+        peaks.fold(*last, |right, left| node(left, &right))
+    }
+}
+
+/// Where hashes of complete subtrees are to be had.
+pub trait Subtrees {
+    /// Why one is not.
+    type Error;
+
+    /// Root over the leaves `index * 2^level .. (index + 1) * 2^level`, all of which exist.
+    ///
+    /// # Errors
+    /// What the place they are kept at says.
+    fn subtree(&self, level: u32, index: u64) -> Result<Hash, Self::Error>;
+}
+
+/// Root of the tree over the first `size` leaves.
+///
+/// # Errors
+/// Those of the subtrees.
+pub fn root<S: Subtrees>(subtrees: &S, size: u64) -> Result<Hash, S::Error> {
+    if size == 0 { Ok(empty_root()) } else { range(subtrees, 0, size) }
+}
+
+/// Proof that the leaf at `index` is in the tree over the first `size` leaves, from the leaf to the root (RFC 6962 section 2.1.1).
+///
+/// # Panics
+/// If `index` is not below `size`.
+///
+/// # Errors
+/// Those of the subtrees.
+pub fn inclusion<S: Subtrees>(subtrees: &S, index: u64, size: u64) -> Result<Vec<Hash>, S::Error> {
+    assert!(index < size, "a leaf of the tree");
+    let mut path = Vec::new();
+    let (mut first, mut end) = (0, size);
+    // From the root down; the proof is read the other way.
+    while end - first > 1 {
+        let middle = first + split(end - first);
+        if index < middle {
+            path.push(range(subtrees, middle, end)?);
+            end = middle;
+        } else {
+            path.push(range(subtrees, first, middle)?);
+            first = middle;
+        }
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// Proof that the tree over the first `size` leaves goes on from the one over the first `old` (RFC 6962 section 2.1.2). Empty if `old` is 0 or `size`.
+///
+/// # Panics
+/// If `old` is larger than `size`.
+///
+/// # Errors
+/// Those of the subtrees.
+pub fn consistency<S: Subtrees>(subtrees: &S, old: u64, size: u64) -> Result<Vec<Hash>, S::Error> {
+    assert!(old <= size, "a tree grows");
+    if old == 0 || old == size {
+        return Ok(Vec::new());
+    }
+    let mut path = Vec::new();
+    let (mut first, mut end) = (0, size);
+    while end > old {
+        let middle = first + split(end - first);
+        if old <= middle {
+            path.push(range(subtrees, middle, end)?);
+            end = middle;
+        } else {
+            path.push(range(subtrees, first, middle)?);
+            first = middle;
+        }
+    }
+    // What is left is a complete subtree of both trees; if it is the whole old one, whoever checks has its root.
+    if first > 0 {
+        path.push(range(subtrees, first, old)?);
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// Root over the leaves of a range that is a node of some tree: it begins at a multiple of the next power of two.
+fn range<S: Subtrees>(subtrees: &S, first: u64, end: u64) -> Result<Hash, S::Error> {
+    let count = end - first;
+    if count.is_power_of_two() {
+        let level = count.trailing_zeros();
+        return subtrees.subtree(level, first >> level);
+    }
+    let middle = first + split(count);
+    Ok(node(&range(subtrees, first, middle)?, &range(subtrees, middle, end)?))
+}
+
+/// The largest power of two below `count`, which is at least 2.
+fn split(count: u64) -> u64 {
+    1 << (count - 1).ilog2()
+}
+
+/// The tree over the heads of all buckets (FORMAT.md section 7.4), of which only what changes is hashed again.
+#[derive(Debug, Clone)]
+pub struct HeadsTree {
+    /// Level by level from the entries on: 4096, 2048, ... 1.
+    levels: Vec<Vec<Hash>>,
+    /// Entries that were set since the nodes above them were made.
+    changed: Vec<bool>,
+}
+
+impl HeadsTree {
+    /// The tree of a log without events.
+    #[must_use]
+    pub fn new(log_id: Link) -> HeadsTree {
+        HeadsTree::of(|_| (0, log_id))
+    }
+
+    /// The tree over these heads: events in the bucket, and its last link.
+    #[must_use]
+    pub fn of(head: impl Fn(u16) -> (u64, Link)) -> HeadsTree {
+        let mut tree = HeadsTree {
+            levels: (0..=HEADS_LEVELS).map(|level| vec![[0; 32]; usize::from(BUCKET_COUNT) >> level]).collect(),
+            changed: vec![false; BUCKET_COUNT.into()],
+        };
+        for bucket in 0..BUCKET_COUNT {
+            let (events, link) = head(bucket);
+            tree.set(bucket, events, link);
+        }
+        tree
+    }
+
+    /// Moves the head of a bucket.
+    pub fn set(&mut self, bucket: u16, events: u64, link: Link) {
+        self.levels[0][usize::from(bucket)] = head_entry(bucket, events, &link);
+        self.changed[usize::from(bucket)] = true;
+    }
+
+    /// Root over all heads.
+    pub fn root(&mut self) -> Hash {
+        let mut changed = std::mem::replace(&mut self.changed, vec![false; BUCKET_COUNT.into()]);
+        for level in 1..=HEADS_LEVELS {
+            changed = changed.chunks_exact(2).map(|pair| pair[0] || pair[1]).collect();
+            let (below, above) = self.levels.split_at_mut(level);
+            let pairs = below[level - 1].chunks_exact(2);
+            for ((hash, pair), _) in above[0].iter_mut().zip(pairs).zip(&changed).filter(|(_, changed)| **changed) {
+                *hash = node(&pair[0], &pair[1]);
+            }
+        }
+        self.levels[HEADS_LEVELS][0]
+    }
+
+    /// Proof that a bucket's entry is under [`HeadsTree::root`], from the entry to the root.
+    pub fn path(&mut self, bucket: u16) -> Vec<Hash> {
+        self.root();
+        (0..HEADS_LEVELS).map(|level| self.levels[level][(usize::from(bucket) >> level) ^ 1]).collect()
+    }
+}
+
+/// Leaf hash of a bucket's head: `SHA-256(0x00 || u16 bucket || u64 events || link)`.
+#[must_use]
+pub fn head_entry(bucket: u16, events: u64, link: &Link) -> Hash {
+    let mut entry = [0_u8; 43];
+    entry[1..3].copy_from_slice(&bucket.to_le_bytes());
+    entry[3..11].copy_from_slice(&events.to_le_bytes());
+    entry[11..43].copy_from_slice(&link.0);
+    Sha256::digest(entry).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    struct Leaves(Vec<Link>);
+
+    impl Subtrees for Leaves {
+        type Error = Infallible;
+
+        fn subtree(&self, level: u32, index: u64) -> Result<Hash, Infallible> {
+            let first = (index << level) as usize;
+            Ok(by_definition(&self.0[first..first + (1 << level)]))
+        }
+    }
+
+    /// RFC 6962 section 2.1, as it is written there.
+    fn by_definition(leaves: &[Link]) -> Hash {
+        match leaves {
+            [] => Sha256::digest([]).into(),
+            [leaf] => leaf.0,
+            leaves => {
+                let mut k = 1;
+                while 2 * k < leaves.len() {
+                    k *= 2;
+                }
+                let (left, right) = leaves.split_at(k);
+                Sha256::digest([&[1][..], &by_definition(left), &by_definition(right)].concat()).into()
+            }
+        }
+    }
+
+    fn leaves(count: u64) -> Vec<Link> {
+        (0..count).map(|n| Link(Sha256::digest(n.to_le_bytes()).into())).collect()
+    }
+
+    #[test]
+    fn the_frontier_has_the_root_of_the_definition() {
+        let mut frontier = Frontier::new();
+        let all = leaves(130);
+        for size in 0..=all.len() {
+            assert_eq!(frontier.root(), by_definition(&all[..size]), "{size} leaves");
+            assert_eq!(root(&Leaves(all.clone()), size as u64), Ok(frontier.root()));
+            all.get(size).into_iter().for_each(|leaf| frontier.push(leaf));
+        }
+    }
+
+    #[test]
+    fn subtrees_count_as_their_leaves() {
+        let all = leaves(29);
+        let mut one = Frontier::new();
+        all.iter().for_each(|leaf| one.push(leaf));
+        let mut other = Frontier::new();
+        other.push_subtree(3, by_definition(&all[..8]));
+        other.push_subtree(3, by_definition(&all[8..16]));
+        other.push_subtree(2, by_definition(&all[16..20]));
+        all[20..].iter().for_each(|leaf| other.push(leaf));
+        assert_eq!(one, other);
+    }
+
+    /// RFC 9162 section 2.1.3.2, as it is written there.
+    fn is_included(leaf: &Link, index: u64, size: u64, path: &[Hash], root: &Hash) -> bool {
+        let (mut fn_, mut sn, mut r) = (index, size - 1, leaf.0);
+        for p in path {
+            if sn == 0 {
+                return false;
+            }
+            if fn_ & 1 == 1 || fn_ == sn {
+                r = node(p, &r);
+                while fn_ & 1 == 0 && fn_ != 0 {
+                    fn_ >>= 1;
+                    sn >>= 1;
+                }
+            } else {
+                r = node(&r, p);
+            }
+            fn_ >>= 1;
+            sn >>= 1;
+        }
+        sn == 0 && r == *root
+    }
+
+    /// RFC 9162 section 2.1.4.2, as it is written there.
+    fn is_consistent(old: u64, size: u64, old_root: &Hash, root: &Hash, path: &[Hash]) -> bool {
+        let mut path = path.to_vec();
+        if old.is_power_of_two() {
+            path.insert(0, *old_root);
+        }
+        let (mut fn_, mut sn) = (old - 1, size - 1);
+        while fn_ & 1 == 1 {
+            fn_ >>= 1;
+            sn >>= 1;
+        }
+        let (mut fr, mut sr) = (path[0], path[0]);
+        for c in &path[1..] {
+            if sn == 0 {
+                return false;
+            }
+            if fn_ & 1 == 1 || fn_ == sn {
+                (fr, sr) = (node(c, &fr), node(c, &sr));
+                while fn_ & 1 == 0 && fn_ != 0 {
+                    fn_ >>= 1;
+                    sn >>= 1;
+                }
+            } else {
+                sr = node(&sr, c);
+            }
+            fn_ >>= 1;
+            sn >>= 1;
+        }
+        sn == 0 && fr == *old_root && sr == *root
+    }
+
+    #[test]
+    fn proofs_hold_by_the_procedures_of_rfc_9162() {
+        let all = leaves(70);
+        let tree = Leaves(all.clone());
+        for size in 1..=70 {
+            let whole = by_definition(&all[..size as usize]);
+            for index in 0..size {
+                let Ok(path) = inclusion(&tree, index, size);
+                assert!(is_included(&all[index as usize], index, size, &path, &whole), "{index} of {size}");
+                assert!(!is_included(&Link([9; 32]), index, size, &path, &whole));
+            }
+            for old in 1..size {
+                let Ok(path) = consistency(&tree, old, size);
+                let before = by_definition(&all[..old as usize]);
+                assert!(is_consistent(old, size, &before, &whole, &path), "{old} to {size}");
+                assert!(!is_consistent(old, size, &[9; 32], &whole, &path));
+            }
+        }
+    }
+
+    #[test]
+    fn heads_are_hashed_again_where_they_change() {
+        let log_id = Link([7; 32]);
+        let mut tree = HeadsTree::new(log_id);
+        let mut heads = vec![(0, log_id); BUCKET_COUNT.into()];
+        let expected = |heads: &[(u64, Link)]| crate::hash::heads_root(|bucket| heads[usize::from(bucket)]);
+        assert_eq!(tree.root(), expected(&heads));
+        for (turn, bucket) in [0, 4095, 17, 17, 2048].into_iter().enumerate() {
+            heads[usize::from(bucket)] = (turn as u64 + 1, Link([turn as u8; 32]));
+            tree.set(bucket, turn as u64 + 1, Link([turn as u8; 32]));
+            let root = tree.root();
+            assert_eq!(root, expected(&heads));
+            let entry = head_entry(bucket, turn as u64 + 1, &Link([turn as u8; 32]));
+            let path = tree.path(bucket);
+            assert!(is_included(&Link(entry), bucket.into(), BUCKET_COUNT.into(), &path, &root));
+        }
+    }
+}
