@@ -57,4 +57,9 @@ pub use salvage::{
     SalvagedStream, Totals, Unplaced, VersionRun,
 };
 pub use sequencer::{EventReceipt, EventReceipts, Receipt, Remembered};
-pub use trust::{VerifyOptions, VerifyReport, verify, verify_in};
+#[cfg(feature = "ed25519")]
+pub use trust::KeyFile;
+pub use trust::{
+    AnchorForm, Checkpoint, ProveError, Prover, SealError, Sealer, Signer, TreeHead, VerifyOptions, VerifyReport, note_name, verifier_key,
+    verify, verify_in,
+};

@@ -61,6 +61,13 @@ impl Runs {
         self.all.iter().flat_map(|run| &run.summaries)
     }
 
+    /// Heads of all buckets at the end of the last run that ends at or before a position, and where that is. Of a run that cannot be read nothing is known.
+    pub(crate) fn heads_before(&self, position: u64) -> (u64, Vec<BucketHead>) {
+        let runs = self.all.iter().rev().filter(|run| run.next_position() <= position);
+        let mut known = runs.filter_map(|run| Some((run.next_position(), run.heads().ok()?)));
+        known.next().unwrap_or_default()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
@@ -195,6 +202,11 @@ fn segments_of(name: &str) -> Option<(u64, u64)> {
 }
 
 impl Index {
+    /// The directory of the store.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
     /// Finds the runs of a store of so many `segments`: as many as hold and follow each other from the first segment on. `has_files` if runs may be written
     /// to files.
     ///

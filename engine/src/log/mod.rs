@@ -162,6 +162,18 @@ impl Store {
         &self.directory
     }
 
+    /// Name the log was created with.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Link of the genesis record: the id of the log.
+    #[must_use]
+    pub fn log_id(&self) -> Link {
+        self.log_id
+    }
+
     /// How large the store is now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -386,6 +398,11 @@ impl Log {
         // What fails is tried again when another segment has ended.
         let _ = self.sequencer.index_next();
         Some(Duration::ZERO)
+    }
+
+    /// What those above work with who append records of the engine's own.
+    pub(crate) fn parts(&self) -> (&Arc<Sequencer>, &Environment) {
+        (&self.sequencer, &self.environment)
     }
 
     /// The clock that the log goes by.

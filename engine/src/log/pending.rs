@@ -63,6 +63,7 @@ impl Pending {
         match answer {
             Answer::Appended(receipt) => Ok(receipt),
             Answer::Failed(error) => Err(error),
+            Answer::Stale => unreachable!("an event is no seal"),
             Answer::Known { parcel, durability, positions } => compare(&self.sequencer, &parcel, durability, &positions),
         }
     }

@@ -225,7 +225,7 @@ impl Books {
             return Verdict::LeaveOut(tampered(violation.rule, violation.why));
         }
         let before = self.buckets.get(&ENGINE_LANE).map(|lane| (lane.link, lane.position, lane.intact));
-        if let (Some((link, at, intact)), Some(position)) = (before, position)
+        if let (Some((link, at, _)), Some(position)) = (before, position)
             && back_distance(position, at) == frame.header.bucket_back.get()
             && at.is_some()
         {

@@ -172,7 +172,7 @@ impl Intake {
 const STRETCH: usize = 64;
 
 /// The directory, locked for as long as it is moved.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     lock: &'a RwLock<Directory>,
     guard: Option<RwLockWriteGuard<'a, Directory>>,
 }
@@ -186,7 +186,7 @@ impl<'a> Held<'a> {
         self.guard.get_or_insert_with(|| write(self.lock))
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.guard = None;
     }
 }
@@ -247,11 +247,12 @@ impl Core {
                 directory.release();
                 directory.get().touch(ahead.iter().take(STRETCH).filter_map(|drained| drained.parts().0.lone()));
             }
-            let Some((Submission { load, durability, reply, checked_to }, at)) = rest.next().map(Drained::split) else { break };
-            let answer = match self.refusal(pipeline) {
-                Some(refusal) => Answer::Failed(refusal),
-                None => {
-                    let request = match &load {
+            let Some((Submission { mut load, durability, reply, checked_to }, at)) = rest.next().map(Drained::split) else { break };
+            let answer = match (self.refusal(pipeline), &mut load) {
+                (Some(refusal), _) => Answer::Failed(refusal),
+                (None, Load::Statement(draft)) => self.sequence_statement(draft, &mut answers, &mut directory, pipeline),
+                (None, load) => {
+                    let request = match load {
                         Load::Event(event) => RequestView {
                             events: std::slice::from_ref(event),
                             bytes: drain.content(at),
@@ -260,6 +261,7 @@ impl Core {
                             checked_to,
                         },
                         Load::Parcel(parcel) => parcel.view(checked_to),
+                        Load::Statement(_) => unreachable!("matched before"),
                     };
                     self.sequence(request, durability, &mut answers, &mut directory, pipeline)
                 }
@@ -326,7 +328,7 @@ impl Core {
 
     /// Ends the live segment and begins one that has room for `frames_bytes`. Rotation is a barrier: what the old segment holds is durable before
     /// the new one exists.
-    fn make_room(&mut self, frames_bytes: u64, answers: &mut Answers, pipeline: &Pipeline) -> Result<(), AppendError> {
+    pub(super) fn make_room(&mut self, frames_bytes: u64, answers: &mut Answers, pipeline: &Pipeline) -> Result<(), AppendError> {
         if let Some(commit) = self.close_commit(std::mem::take(answers), pipeline, true) {
             pipeline.write(commit);
         }
@@ -343,7 +345,7 @@ impl Core {
     }
 
     /// The time of the next record: the clock's, but never before the last record's.
-    fn read_clock(&mut self) -> Result<u64, AppendError> {
+    pub(super) fn read_clock(&mut self) -> Result<u64, AppendError> {
         let clock = &self.environment.clock;
         let (real, monotonic) = (clock.realtime_ns(), clock.monotonic_ns());
         if let Some((last_real, last_monotonic)) = self.clock_read {

@@ -420,6 +420,11 @@ impl Buckets {
         *head = Some(Head { count: head.map_or(0, |head| head.count) + count, position, link });
     }
 
+    /// Heads of all buckets and of the engine's lane, by number.
+    pub(crate) fn all(&self) -> Vec<Option<Head>> {
+        self.heads.clone()
+    }
+
     /// Heads of the buckets that hold a record, as a footer lists them.
     pub(crate) fn list(&self) -> Vec<BucketHead> {
         let entry = |(bucket, head): (usize, &Option<Head>)| {

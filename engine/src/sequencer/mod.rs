@@ -36,6 +36,7 @@ mod pipeline;
 mod recover;
 mod remember;
 mod request;
+mod statement;
 mod table;
 
 pub(crate) use self::core::CoreOptions;
@@ -51,6 +52,8 @@ pub(crate) use remember::Mark;
 pub use remember::Remembered;
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
 pub use request::{EventReceipt, EventReceipts, Receipt};
+
+pub(crate) use statement::StatementDraft;
 
 use follow::Follower;
 use live::LiveWriter;
@@ -164,7 +167,7 @@ impl Submission {
     fn lone(&self) -> Option<(&StreamId, &EventId)> {
         match &self.load {
             Load::Event(event) => Some(event.ids()),
-            Load::Parcel(_) => None,
+            Load::Parcel(_) | Load::Statement(_) => None,
         }
     }
 }

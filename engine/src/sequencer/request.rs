@@ -8,6 +8,7 @@ use chainring_format::lanes::{LaneBody, LaneEvent};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 use super::heads::StreamHead;
+use super::statement::StatementDraft;
 use crate::condition::{Durability, Expected};
 use crate::error::AppendError;
 
@@ -175,6 +176,8 @@ pub(crate) enum Load {
     Event(PreparedEvent),
     /// Everything else; its bytes were counted beside the rings.
     Parcel(Box<Parcel>),
+    /// A record of the engine's own.
+    Statement(Box<StatementDraft>),
 }
 
 /// Where one event of an append stands.
@@ -273,6 +276,8 @@ pub(crate) enum Answer {
     /// Some of these ids are in the log. The sequencer never reads the disk, so the caller compares; ids and events never change, so it has all the
     /// time it needs.
     Known { parcel: Box<Parcel>, durability: Durability, positions: Vec<Option<u64>> },
+    /// Not appended: a seal over records that lie too far back by now.
+    Stale,
     /// Not appended, or not known.
     Failed(AppendError),
 }

@@ -1,0 +1,454 @@
+//! Sealing: a record that binds everything before it, and a signed checkpoint over both. Beside the way of an append; nobody who appends waits for it.
+//!
+//! Always: only what is durable is sealed and signed; what was signed is remembered before it is shown; a log whose past is not the one that was signed is
+//! not signed for again.
+
+use std::fmt;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use chainring_format::hash::Hash;
+use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::record::{ARTEFACT_BYTES_MAX, AnchorHead, KIND_ANCHOR, KIND_KEY, KIND_SEAL, KeyBody, SealBody, key_statement};
+use chainring_format::tree::HeadsTree;
+use chainring_format::{Link, Position};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::Signer;
+use super::note::{ParsedNote, TreeHead, checkpoint_text, note_name, parse_note, signed_note, verifier_key};
+use super::tree::{Tree, root};
+use crate::disk::{Access, Disk, Environment};
+use crate::error::{AppendError, ReadError};
+use crate::log::Log;
+use crate::segment::Catalog;
+use crate::sequencer::{EventReceipt, Sequencer, Shared, StatementDraft};
+use crate::sync::model::{Futex, Mutex, lock};
+use crate::sync::{Arc, AtomicBool, Ordering};
+
+/// Name of the file with the last checkpoint.
+pub(super) const CHECKPOINT_FILE: &str = "checkpoint.note";
+/// Longest note that is read.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
+/// A seal that came too late for its segment is made again; at full speed that happens once in a segment.
+const TRIES_MAX: usize = 64;
+
+/// Why a log is not sealed or signed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The record could not be appended.
+    Append(AppendError),
+    /// The log could not be read.
+    Read(ReadError),
+    /// Another key is in force.
+    OtherKey {
+        /// The key in force, as verifiers are configured with it.
+        in_force: String,
+    },
+    /// A checkpoint was signed that this log does not lead to: the store seems to have been put back to an earlier state, or to be another branch of the
+    /// log. Signing again would vouch for two histories.
+    RollbackSuspected {
+        /// Size of the checkpoint that was signed.
+        signed_size: u64,
+        /// Records the log has.
+        records: u64,
+    },
+    /// The signer, or where the checkpoint is to be kept, failed.
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The system's error.
+        source: Arc<io::Error>,
+    },
+    /// An artefact is empty or longer than 1 MiB, or about a checkpoint that the log has not reached.
+    InvalidAnchor,
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SealError::Append(error) => error.fmt(f),
+            SealError::Read(error) => error.fmt(f),
+            SealError::OtherKey { in_force } => write!(f, "another key signs for this log: {in_force}; rotate to sign with this one"),
+            SealError::RollbackSuspected { signed_size, records } => write!(
+                f,
+                "rollback suspected: a checkpoint over {signed_size} records was signed that this log of {records} records does not lead to; nothing is signed"
+            ),
+            SealError::Io { doing, source } => write!(f, "{doing}: {source}"),
+            SealError::InvalidAnchor => f.write_str("an artefact has 1 byte to 1 MiB and is about a checkpoint of this log"),
+        }
+    }
+}
+
+impl std::error::Error for SealError {}
+
+impl From<AppendError> for SealError {
+    fn from(error: AppendError) -> SealError {
+        SealError::Append(error)
+    }
+}
+
+impl From<ReadError> for SealError {
+    fn from(error: ReadError) -> SealError {
+        SealError::Read(error)
+    }
+}
+
+impl SealError {
+    fn io(doing: &'static str) -> impl FnOnce(io::Error) -> SealError {
+        move |source| SealError::Io { doing, source: Arc::new(source) }
+    }
+}
+
+/// A signed statement of what the log is, up to a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Size and root.
+    pub head: TreeHead,
+    /// When it was made, by the engine's clock, in nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The C2SP signed note, the log's signature only: these bytes are what is time-stamped.
+    pub note: String,
+}
+
+/// Form of an artefact that came back from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AnchorForm {
+    /// Reply of a time stamping authority (RFC 3161).
+    Rfc3161 = 1,
+    /// OpenTimestamps proof.
+    OpenTimestamps = 2,
+    /// The checkpoint with the signatures of others.
+    Note = 3,
+    /// Anything else.
+    Other = 4,
+}
+
+/// What the last seal in the log says, and where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastSeal {
+    pub body: SealBody,
+    pub link: Link,
+}
+
+/// Walks the engine's lane back from its last record: the last seal, and the key in force.
+pub(super) fn last_seal(catalog: &Catalog, mut position: u64) -> Result<(Option<LastSeal>, Hash), ReadError> {
+    let mut key = None;
+    loop {
+        let frame = catalog.frame(position)?;
+        let body = frame.body().unwrap_or_default();
+        match frame.header.kind {
+            KIND_SEAL => {
+                let body = SealBody::read_from_bytes(body).expect("rule F8");
+                return Ok((Some(LastSeal { body, link: frame.link() }), key.unwrap_or(body.log_key)));
+            }
+            KIND_KEY => {
+                let body = KeyBody::ref_from_bytes(body).expect("rule F9");
+                key = key.or(Some(body.new_key));
+            }
+            _ if position == 0 => {
+                let genesis = body.get(32..64).and_then(|key| key.try_into().ok()).unwrap_or_default();
+                return Ok((None, key.unwrap_or(genesis)));
+            }
+            _ => {}
+        }
+        // A lane with a gap of 2^32 records is not walked; its last seal lies before that.
+        position = position.saturating_sub(frame.header.bucket_back.get().max(1).into());
+    }
+}
+
+/// The heads of all buckets as the tree grows.
+#[derive(Debug)]
+struct Heads {
+    counts: Vec<u64>,
+    events: u64,
+    tree: HeadsTree,
+}
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    heads: Heads,
+    last_seal: Option<LastSeal>,
+    /// The last checkpoint that was signed, to be named by the next seal.
+    signed: Option<(TreeHead, [u8; 64])>,
+    last: Option<Checkpoint>,
+    signer: Arc<dyn Signer>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    sequencer: Arc<Sequencer>,
+    shared: Arc<Shared>,
+    environment: Environment,
+    log_id: Link,
+    name: String,
+    state: Mutex<State>,
+    bell: Futex,
+    is_over: AtomicBool,
+}
+
+/// Seals a log and signs checkpoints for it: when asked to, and, if told to, in a thread of its own every so often.
+///
+/// Dropping it ends the thread; what was appended since the last seal is sealed by the next one.
+#[derive(Debug)]
+pub struct Sealer {
+    inner: Arc<Inner>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Begins to seal this log with a key. A log without a key gets this one; one sealer per log at a time.
+    ///
+    /// # Errors
+    /// [`SealError::OtherKey`], [`SealError::RollbackSuspected`], and what the device says.
+    pub fn sealer(&self, signer: Arc<dyn Signer>) -> Result<Sealer, SealError> {
+        let (sequencer, environment) = self.parts();
+        let shared = Arc::clone(sequencer.shared());
+        let name = note_name(self.origin(), &self.log_id());
+        // Everything the heads are over is durable, and stays in the views there are.
+        let (size, heads) = sequencer.heads();
+        sequencer.sync()?;
+        let catalog = shared.catalog();
+        let lane = heads[usize::from(ENGINE_LANE)].expect("the genesis record is in it");
+        let (last_seal, key) = last_seal(&catalog, lane.position)?;
+        let sealed = last_seal.map(|seal| (seal.body.tree_size.get(), seal.body.tree_root));
+        let mut tree = Tree::load(&*environment.disk, &catalog, sealed)?;
+        tree.grow(&catalog, size, |_| {})?;
+        let log_id = self.log_id();
+        let head = |bucket: u16| heads[usize::from(bucket)].map_or((0, log_id), |head| (head.count, head.link));
+        let counts: Vec<u64> = (0..BUCKET_COUNT).map(|bucket| head(bucket).0).collect();
+        let heads = Heads { events: counts.iter().sum(), counts, tree: HeadsTree::of(head) };
+        let signed = last_seal
+            .filter(|seal| seal.body.signed_size.get() > 0)
+            .map(|LastSeal { body, .. }| (TreeHead { size: body.signed_size.get(), root: body.signed_root }, body.signature));
+        let state = Mutex::new(State { tree, heads, last_seal, signed, last: None, signer });
+        let inner = Inner {
+            sequencer: Arc::clone(sequencer),
+            shared,
+            environment: environment.clone(),
+            log_id,
+            name,
+            state,
+            bell: Futex::default(),
+            is_over: AtomicBool::new(false),
+        };
+        inner.begin(key)?;
+        Ok(Sealer { inner: Arc::new(inner), thread: None })
+    }
+}
+
+impl Inner {
+    /// Makes sure that this log is the one that was signed for, and that the key is in force.
+    fn begin(&self, key: Hash) -> Result<(), SealError> {
+        let mut state = lock(&self.state);
+        let signer = Arc::clone(&state.signer);
+        let public_key = signer.public_key();
+        if key != public_key && key != [0; 32] {
+            return Err(SealError::OtherKey { in_force: verifier_key(&self.name, &key) });
+        }
+        let remembered = signer.last_signed(&self.log_id).map_err(SealError::io("asking the signer what it signed"))?;
+        let copy = read_note(&*self.environment.disk);
+        for note in remembered.iter().chain(&copy) {
+            if let Some(parsed) = parse_note(note, &public_key) {
+                self.check_signed(&mut state, parsed)?;
+            }
+        }
+        if key == [0; 32] {
+            let statement = key_statement(&self.log_id, &[0; 32], &public_key);
+            let mut body = KeyBody::new_zeroed();
+            body.new_key = public_key;
+            body.new_signature = signer.sign(&statement).map_err(SealError::io("signing"))?;
+            self.append(KIND_KEY, body.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The log must lead to what was signed for it.
+    fn check_signed(&self, state: &mut State, signed: ParsedNote) -> Result<(), SealError> {
+        let (size, records) = (signed.head.size, state.tree.size());
+        let suspected = SealError::RollbackSuspected { signed_size: size, records };
+        if signed.name != self.name || size > records {
+            return Err(suspected);
+        }
+        if root(&state.tree.over(&self.shared.catalog()), size)? != signed.head.root {
+            return Err(suspected);
+        }
+        if state.signed.is_none_or(|(before, _)| before.size < size) {
+            state.signed = Some((signed.head, signed.signature));
+        }
+        Ok(())
+    }
+
+    fn append(&self, kind: u8, body: &[u8]) -> Result<Option<EventReceipt>, SealError> {
+        let draft = StatementDraft { kind, body: body.to_vec() };
+        Ok(self.sequencer.append_statement(draft, &*self.environment.clock)?)
+    }
+
+    /// Takes durable records into the tree and the heads until there are `size`.
+    fn grow(&self, state: &mut State, size: u64) -> Result<(), SealError> {
+        let State { tree, heads, .. } = state;
+        tree.grow(&self.shared.catalog(), size, |leaf| {
+            if let Some(bucket) = leaf.bucket {
+                let count = &mut heads.counts[usize::from(bucket)];
+                *count += 1;
+                heads.events += 1;
+                heads.tree.set(bucket, *count, leaf.link);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Seals what is durable and signs. What is there already, if nothing has come since.
+    fn seal(&self) -> Result<Checkpoint, SealError> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        for _ in 0..TRIES_MAX {
+            let size = self.shared.watermark();
+            if let Some(last) = state.last.as_ref().filter(|last| last.head.size == size) {
+                return Ok(last.clone());
+            }
+            self.grow(state, size)?;
+            let mut body = SealBody::new_zeroed();
+            body.number = state.last_seal.map_or(1, |seal| seal.body.number.get() + 1).into();
+            body.previous_seal = state.last_seal.map_or([0; 32], |seal| seal.link.0);
+            body.tree_size = size.into();
+            body.tree_root = state.tree.root();
+            body.heads_root = state.heads.tree.root();
+            body.events = state.heads.events.into();
+            body.log_key = state.signer.public_key();
+            if let Some((head, signature)) = state.signed {
+                (body.signed_size, body.signed_root, body.signature) = (head.size.into(), head.root, signature);
+            }
+            let Some(receipt) = self.append(KIND_SEAL, body.as_bytes())? else { continue };
+            state.last_seal = Some(LastSeal { body, link: receipt.link });
+            self.grow(state, receipt.position.0 + 1)?;
+            state.tree.save(&*self.environment.disk);
+            return self.sign(state, receipt.position);
+        }
+        // Somebody rotates segments faster than anything can be sealed; the next turn may have more luck.
+        Err(SealError::Io { doing: "sealing while segments change", source: Arc::new(io::ErrorKind::WouldBlock.into()) })
+    }
+
+    /// Signs the tree that ends with the seal at a position; it was made durable a moment ago.
+    fn sign(&self, state: &mut State, seal: Position) -> Result<Checkpoint, SealError> {
+        let head = TreeHead { size: state.tree.size(), root: state.tree.root() };
+        debug_assert_eq!(head.size, seal.0 + 1, "a seal is the last record of its checkpoint");
+        let signature = state.signer.sign(checkpoint_text(&self.name, &head).as_bytes()).map_err(SealError::io("signing"))?;
+        let note = signed_note(&self.name, &head, &state.signer.public_key(), &signature);
+        state.signer.remember(&self.log_id, &note).map_err(SealError::io("remembering what was signed"))?;
+        write_note(&*self.environment.disk, &note).map_err(SealError::io("keeping the checkpoint"))?;
+        let time_ns = self.shared.catalog().frame(seal.0)?.header.recorded_at_ns.get();
+        let checkpoint = Checkpoint { head, time_ns, note };
+        (state.signed, state.last) = (Some((head, signature)), Some(checkpoint.clone()));
+        Ok(checkpoint)
+    }
+}
+
+impl Sealer {
+    /// Seals every so often, as long as there is something new, in a thread of its own.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Sealer {
+        let inner = Arc::clone(&self.inner);
+        let work = move || {
+            while !inner.is_over.load(Ordering::SeqCst) {
+                let seen = inner.bell.now();
+                inner.bell.sleep(seen, Some(interval));
+                // What keeps it from sealing shows in the age of the last checkpoint, and when somebody seals by hand. A log that is closed or poisoned
+                // is not sealed any more.
+                if let Err(SealError::Append(_)) = inner.seal() {
+                    break;
+                }
+            }
+        };
+        self.thread = thread::Builder::new().name("chainring-sealer".into()).spawn(work).ok();
+        self
+    }
+
+    /// Seals everything that is durable now, and signs. Returns the last checkpoint if nothing has come since.
+    ///
+    /// # Errors
+    /// [`SealError`]; nothing was signed then.
+    pub fn seal(&self) -> Result<Checkpoint, SealError> {
+        self.inner.seal()
+    }
+
+    /// The last checkpoint that this sealer made.
+    #[must_use]
+    pub fn last(&self) -> Option<Checkpoint> {
+        lock(&self.inner.state).last.clone()
+    }
+
+    /// The key in force, as verifiers are configured with it.
+    #[must_use]
+    pub fn verifier_key(&self) -> String {
+        verifier_key(&self.inner.name, &lock(&self.inner.state).signer.public_key())
+    }
+
+    /// Hands over to another key: a record that both have signed. Checkpoints are signed by the new one from here on.
+    ///
+    /// # Errors
+    /// [`SealError`]; the old key is in force then.
+    pub fn rotate(&self, new: Arc<dyn Signer>) -> Result<EventReceipt, SealError> {
+        let inner = &self.inner;
+        let mut state = lock(&inner.state);
+        let mut body = KeyBody::new_zeroed();
+        (body.old_key, body.new_key) = (state.signer.public_key(), new.public_key());
+        let statement = key_statement(&inner.log_id, &body.old_key, &body.new_key);
+        body.old_signature = state.signer.sign(&statement).map_err(SealError::io("signing with the old key"))?;
+        body.new_signature = new.sign(&statement).map_err(SealError::io("signing with the new key"))?;
+        let receipt = inner.append(KIND_KEY, body.as_bytes())?.expect("only a seal can come too late");
+        state.signer = new;
+        Ok(receipt)
+    }
+
+    /// Binds what came back from outside about a checkpoint: `note` is the checkpoint as it was sent there. The next seal covers it.
+    ///
+    /// # Errors
+    /// [`SealError::InvalidAnchor`], and those of appending.
+    pub fn anchor(&self, form: AnchorForm, note: &str, artefact: &[u8]) -> Result<EventReceipt, SealError> {
+        use sha2::{Digest, Sha256};
+        let size = note.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).unwrap_or(0);
+        if size == 0 || size > self.inner.shared.watermark() || artefact.is_empty() || artefact.len() > ARTEFACT_BYTES_MAX {
+            return Err(SealError::InvalidAnchor);
+        }
+        let mut head = AnchorHead::new_zeroed();
+        head.form = form as u8;
+        head.size = size.into();
+        head.note_sha256 = Sha256::digest(note).into();
+        let body = [head.as_bytes(), artefact].concat();
+        Ok(self.inner.append(KIND_ANCHOR, &body)?.expect("only a seal can come too late"))
+    }
+}
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        self.inner.is_over.store(true, Ordering::SeqCst);
+        self.inner.bell.advance();
+        self.inner.bell.wake(1);
+        if let Some(thread) = self.thread.take() {
+            // A sealer that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The checkpoint that lies in the store.
+pub(super) fn read_note(disk: &dyn Disk) -> Option<String> {
+    let file = disk.open(CHECKPOINT_FILE, Access::Read).ok()?;
+    let mut bytes = vec![0; file.bytes().ok()?.min(NOTE_BYTES_MAX) as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// write(tmp); fdatasync(tmp); rename; fsync(directory)
+fn write_note(disk: &dyn Disk, note: &str) -> io::Result<()> {
+    let temporary = format!("{CHECKPOINT_FILE}.tmp");
+    let file = disk.create(&temporary)?;
+    file.write_all_at(note.as_bytes(), 0)?;
+    file.sync_all()?;
+    disk.rename(&temporary, CHECKPOINT_FILE)?;
+    disk.sync_directory()
+}

@@ -1,0 +1,186 @@
+//! Sealing, checkpoints, and what a signer refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chainring::{AnchorForm, Event, KeyFile, Log, Options, Position, SealError, Signer, verify};
+
+fn key(directory: &std::path::Path, name: &str) -> Arc<KeyFile> {
+    Arc::new(KeyFile::generate(directory.join(name), "log.example").unwrap())
+}
+
+fn append(log: &Log, count: usize) {
+    for index in 0..count {
+        log.append(Event::new(format!("order-{}", index % 17), "Placed").body(format!("{{\"n\":{index}}}"))).unwrap();
+    }
+}
+
+fn holds(store: &std::path::Path) -> u64 {
+    let report = verify(store, &chainring::VerifyOptions::default()).unwrap();
+    assert_eq!(report.fault, None);
+    report.records
+}
+
+#[test]
+fn seals_hold_across_segments_and_opens() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, key) = (place.path().join("log"), key(place.path(), "key"));
+    let mut sizes = Vec::new();
+    for round in 0..3 {
+        let log = Options::new().segment_bytes(64 << 10).origin("log.example").open(&store).unwrap();
+        let sealer = log.sealer(key.clone()).unwrap();
+        for _ in 0..4 {
+            append(&log, 150 + round);
+            let checkpoint = sealer.seal().unwrap();
+            assert_eq!(sealer.seal().unwrap(), checkpoint, "nothing has come since");
+            assert!(checkpoint.note.starts_with(&format!("log.example\n{}\n", checkpoint.head.size)));
+            sizes.push(checkpoint.head);
+        }
+        let prover = log.prover().unwrap();
+        for head in &sizes {
+            assert_eq!(prover.root_at(head.size).unwrap(), head.root, "one tree, however often it was opened");
+        }
+        drop(sealer);
+        log.close().unwrap();
+        assert_eq!(holds(&store), sizes.last().unwrap().size);
+    }
+}
+
+/// The file with hashes can be damaged, cut or gone: nothing is signed from it that was not proved by the last seal.
+#[test]
+fn hashes_beside_the_log_are_never_believed() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, key) = (place.path().join("log"), key(place.path(), "key"));
+    let log = Log::open(&store).unwrap();
+    let sealer = log.sealer(key.clone()).unwrap();
+    append(&log, 3000);
+    let before = sealer.seal().unwrap();
+    drop(sealer);
+    log.close().unwrap();
+    let whole = std::fs::read(store.join("tree")).unwrap();
+    assert_eq!(whole.len(), 3002 / 256 * 32);
+    let mut flipped = whole.clone();
+    flipped[40] ^= 1;
+    for bytes in [Some(flipped), Some(whole[..70].to_vec()), Some(Vec::new()), None, Some([&whole[..], &[7; 64]].concat())] {
+        match bytes {
+            Some(bytes) => std::fs::write(store.join("tree"), bytes).unwrap(),
+            None => std::fs::remove_file(store.join("tree")).unwrap(),
+        }
+        let log = Log::open(&store).unwrap();
+        assert_eq!(log.prover().unwrap().root_at(before.head.size).unwrap(), before.head.root);
+        let sealer = log.sealer(key.clone()).unwrap();
+        append(&log, 300);
+        let checkpoint = sealer.seal().unwrap();
+        let prover = log.prover().unwrap();
+        assert_eq!(prover.head(), checkpoint.head);
+        assert_eq!(prover.root_at(before.head.size).unwrap(), before.head.root);
+        drop(sealer);
+        log.close().unwrap();
+        holds(&store);
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A store that was put back is not signed for again: neither shorter nor with another history.
+#[test]
+fn two_histories_are_not_signed() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, earlier, key) = (place.path().join("log"), place.path().join("earlier"), key(place.path(), "key"));
+    let log = Log::open(&store).unwrap();
+    let sealer = log.sealer(key.clone()).unwrap();
+    append(&log, 20);
+    sealer.seal().unwrap();
+    drop(sealer);
+    log.close().unwrap();
+    copy(&store, &earlier);
+    let log = Log::open(&store).unwrap();
+    let sealer = log.sealer(key.clone()).unwrap();
+    append(&log, 20);
+    let signed = sealer.seal().unwrap();
+    drop(sealer);
+    log.close().unwrap();
+
+    let log = Log::open(&earlier).unwrap();
+    let refused = log.sealer(key.clone()).unwrap_err();
+    assert!(matches!(refused, SealError::RollbackSuspected { signed_size, .. } if signed_size == signed.head.size), "{refused}");
+    append(&log, 60);
+    let refused = log.sealer(key.clone()).unwrap_err();
+    assert!(matches!(refused, SealError::RollbackSuspected { .. }), "longer, but another history: {refused}");
+    assert_eq!(key.last_signed(&log.log_id()).unwrap(), Some(signed.note));
+}
+
+#[test]
+fn another_key_signs_only_after_both_have_said_so() {
+    let place = tempfile::tempdir().unwrap();
+    let store = place.path().join("log");
+    let (first, second) = (key(place.path(), "first"), key(place.path(), "second"));
+    let log = Log::open(&store).unwrap();
+    let sealer = log.sealer(first.clone()).unwrap();
+    append(&log, 5);
+    let before = sealer.seal().unwrap();
+    assert!(matches!(log.sealer(second.clone()).unwrap_err(), SealError::OtherKey { .. }));
+    sealer.rotate(second.clone()).unwrap();
+    let after = sealer.seal().unwrap();
+    assert_ne!(before.note.lines().last(), after.note.lines().last());
+    sealer.anchor(AnchorForm::Other, &after.note, b"seen by the notary").unwrap();
+    assert!(matches!(sealer.anchor(AnchorForm::Other, &after.note, b"").unwrap_err(), SealError::InvalidAnchor));
+    sealer.seal().unwrap();
+    drop(sealer);
+    assert!(matches!(log.sealer(first).unwrap_err(), SealError::OtherKey { .. }));
+    log.sealer(second).unwrap();
+    log.close().unwrap();
+    holds(&store);
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("key");
+    let made = KeyFile::generate(&path, "log.example").unwrap();
+    assert!(KeyFile::generate(&path, "log.example").is_err(), "a key is not written over");
+    let read = KeyFile::load(&path).unwrap();
+    assert_eq!((read.public_key(), read.verifier_key()), (made.public_key(), made.verifier_key()));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    assert_eq!(KeyFile::load(&path).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    let turned = |bytes: &[u8]| Ok(bytes.iter().map(|byte| byte ^ 0x5A).collect());
+    let hidden = place.path().join("hidden");
+    let made = KeyFile::generate_with(&hidden, "log.example", turned).unwrap();
+    assert!(KeyFile::load(&hidden).is_err());
+    assert_eq!(KeyFile::load_with(&hidden, turned).unwrap().public_key(), made.public_key());
+}
+
+/// In a thread of its own, beside writers; views and counts know nothing of the engine's records.
+#[test]
+fn sealing_goes_on_beside_appends() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, key) = (place.path().join("log"), key(place.path(), "key"));
+    let log = Options::new().segment_bytes(256 << 10).open(&store).unwrap();
+    let sealer = log.sealer(key).unwrap().every(Duration::from_millis(2));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| append(&log, 500));
+        }
+    });
+    let checkpoint = sealer.seal().unwrap();
+    assert_eq!(checkpoint.head.size, log.stats().records);
+    assert_eq!(log.stats().events, 2000);
+    assert_eq!(log.latest().events().count(), 2000);
+    assert!(log.stats().records > 2010, "it has sealed now and then");
+    let prover = log.prover().unwrap();
+    for position in [0, 1, 7, checkpoint.head.size - 1] {
+        assert!(prover.receipt(Position(position)).unwrap().ends_with(&checkpoint.note));
+    }
+    drop(sealer);
+    log.close().unwrap();
+    holds(&store);
+    let log = Log::open(&store).unwrap();
+    assert_eq!(log.stats().events, 2000);
+}
