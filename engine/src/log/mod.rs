@@ -182,8 +182,7 @@ impl Store {
         Stats {
             segments: catalog.len() as u64,
             packed_segments: (0..catalog.len()).filter(|&index| catalog.segment(index).is_packed()).count() as u64,
-            // The genesis record is the only one of the engine's own so far.
-            events: records - 1,
+            events: self.shared.event_count(),
             records,
             streams: read(&self.shared.directory).stream_count(),
             bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),

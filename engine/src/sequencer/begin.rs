@@ -128,6 +128,7 @@ pub(crate) fn begin(
         recovered.catalog.push(Arc::clone(writer.segment()));
         writer
     };
+    let engine_records = recovered.buckets.engine_records();
     let (rings, drain) = Rings::new(RING_SIZES, BESIDE_BYTES_MAX);
     let core = Core {
         environment,
@@ -155,7 +156,7 @@ pub(crate) fn begin(
     if !is_continued {
         directory.begin_segment(recovered.next_position);
     }
-    let shared = Shared::new(recovered.catalog, directory, recovered.next_position, recovered.index);
+    let shared = Shared::new(recovered.catalog, directory, recovered.next_position, engine_records, recovered.index);
     core.leave_mark(&shared);
     let live = LiveWriter::new(&*core.environment.disk, core.log_id, core.epoch, shared.watermark());
     Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared), live))

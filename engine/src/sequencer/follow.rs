@@ -49,7 +49,7 @@ impl Shared {
         }
         let (follower, parts) = Follower::new(recovered, disk, directory);
         let Parts { catalog, directory, index } = parts;
-        let shared = Arc::new(Shared::new(catalog, directory, watermark, index));
+        let shared = Arc::new(Shared::new(catalog, directory, watermark, follower.scan.engine_records(), index));
         *lock(&shared.followed) = Some(Box::new(follower));
         // Who does not ask for it does not see what others append.
         shared.end();
@@ -67,6 +67,7 @@ impl Shared {
             follower.begin_again(self)?;
             follower.advance(self, live.position)?;
         }
+        self.engine_records.store(follower.scan.engine_records(), Ordering::Relaxed);
         let now = follower.scan.next_position().min(live.position).max(before);
         self.watermark.fetch_max(now, Ordering::Release);
         self.moved.advance();

@@ -420,6 +420,11 @@ impl Buckets {
         *head = Some(Head { count: head.map_or(0, |head| head.count) + count, position, link });
     }
 
+    /// Records in the engine's lane.
+    pub(crate) fn engine_records(&self) -> u64 {
+        self.get(ENGINE_LANE).map_or(0, |head| head.count)
+    }
+
     /// Heads of all buckets and of the engine's lane, by number.
     pub(crate) fn all(&self) -> Vec<Option<Head>> {
         self.heads.clone()

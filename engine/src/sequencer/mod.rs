@@ -97,16 +97,19 @@ pub(crate) struct Shared {
     indexed_to: AtomicU64,
     /// As in the directory, for those who only want to know whether it is 0. Relaxed.
     streams_from: AtomicU64,
+    /// Records of the engine's own. Relaxed: counted for those who want to know how large the store is.
+    engine_records: AtomicU64,
     births: Births,
     /// Of a store that was opened for reading: how it follows its writer. Held by whoever looks for news.
     followed: Mutex<Option<Box<Follower>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64, index: Arc<Index>) -> Shared {
+    pub(crate) fn new(catalog: Catalog, directory: Directory, watermark: u64, engine_records: u64, index: Arc<Index>) -> Shared {
         Shared {
             indexed_to: AtomicU64::new(index.runs().end()),
             index,
+            engine_records: AtomicU64::new(engine_records),
             streams_from: AtomicU64::new(directory.streams_from()),
             births: Births::default(),
             followed: Mutex::new(None),
@@ -121,6 +124,15 @@ impl Shared {
 
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark.load(Ordering::Acquire)
+    }
+
+    fn note_engine_record(&self) {
+        self.engine_records.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Durable events.
+    pub(crate) fn event_count(&self) -> u64 {
+        self.watermark().saturating_sub(self.engine_records.load(Ordering::Relaxed))
     }
 
     /// The one who writes is in this process, and says what moves.

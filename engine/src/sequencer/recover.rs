@@ -275,6 +275,11 @@ impl Scan {
         (scan, recovered.catalog, recovered.directory)
     }
 
+    /// Records of the engine's own.
+    pub(super) fn engine_records(&self) -> u64 {
+        self.buckets.engine_records()
+    }
+
     /// Position of the next record.
     pub(super) fn next_position(&self) -> u64 {
         self.next_position

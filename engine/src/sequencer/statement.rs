@@ -63,6 +63,7 @@ impl Core {
         }
         self.time_ns = now_ns;
         let receipt = self.place_statement(draft);
+        pipeline.shared.note_engine_record();
         Answer::Appended(Receipt { events: receipt.into(), epoch: self.epoch, durability: Durability::Durable, duplicate: false })
     }
 

@@ -28,6 +28,8 @@ mod header;
 mod ledger;
 mod log;
 mod metadata;
+mod note;
+mod proof;
 mod record;
 mod scan;
 mod seal;
@@ -37,6 +39,9 @@ mod tree;
 mod verify;
 mod walk;
 mod window;
+
+pub use note::{Checkpoint, Policy, VerifierKey};
+pub use proof::{BUNDLE, Claim, Proved, ProvedEvent, RECEIPT, Refused, Trust, check};
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -111,7 +111,11 @@ fn check_genesis(frame: &Frame<'_>, slot: Slot) -> Result<(), &'static str> {
     if slot == Slot::Erased {
         return Err("the genesis body is erased");
     }
-    let body = frame.body();
+    check_genesis_body(frame.body(), frame.header.recorded_at_ns)
+}
+
+/// F7, as far as the body and its record's time tell.
+pub(crate) fn check_genesis_body(body: &[u8], recorded_at_ns: u64) -> Result<(), &'static str> {
     if body.len() < GENESIS_BYTES {
         return Err("the genesis body is too short");
     }
@@ -119,7 +123,7 @@ fn check_genesis(frame: &Frame<'_>, slot: Slot) -> Result<(), &'static str> {
     if origin_bytes > ORIGIN_BYTES_MAX || body.len() != GENESIS_BYTES + usize::from(origin_bytes) {
         return Err("the genesis body's length is not that of its parts");
     }
-    if u64_at(body, 64) != frame.header.recorded_at_ns {
+    if u64_at(body, 64) != recorded_at_ns {
         return Err("the genesis body's time is not its record's");
     }
     if u32_at(body, 72) != u32::from(BUCKET_COUNT) || u16_at(body, 76) != u16::from(SUITE) || !all_zero(&body[80..96]) {
