@@ -93,6 +93,14 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Check every checksum, link and digest
     Verify(Verify),
+    /// Make, show and change the key that signs checkpoints
+    Keys(Keys),
+    /// Seal everything so far, sign a checkpoint over it and print it
+    Checkpoint(Checkpoint),
+    /// Write a proof of an event or a stream, for those who have only the key
+    Prove(Prove),
+    /// Check a proof, without any log
+    Check(Check),
     /// Explain in words whether the log is sound, and what to do if it is not
     Fsck,
     /// Copy everything intact of a damaged log to a new one
@@ -648,4 +656,89 @@ mod tests {
             assert!(as_of(bad).is_err(), "{bad}");
         }
     }
+}
+
+/// Options of `keys`.
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) action: KeysAction,
+}
+
+/// What is done about keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysAction {
+    /// Draw a key that signs checkpoints, into a file that only its owner may read
+    Generate {
+        /// The new file
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Name of the key, if it is drawn without a log; else it takes that of the log whose checkpoints it will sign
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Print the public key under its name, as verifiers are configured with it
+    Show {
+        /// The key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Hand over to another key, in a record of the log that both have signed
+    Rotate {
+        /// The key in force
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The key that takes over
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+/// Options of `checkpoint`.
+#[derive(Debug, Args)]
+pub(crate) struct Checkpoint {
+    /// The key that signs; a log without a key gets this one
+    #[arg(long, env = "CHAINRING_KEY", value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Also write the note to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Options of `prove`.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// Id of an event, or name of a stream
+    #[arg(value_name = "EVENT|STREAM")]
+    pub(crate) what: String,
+    /// The file for the proof
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Only that the event's record is in the log, without what it says: a receipt
+    #[arg(long)]
+    pub(crate) receipt: bool,
+    /// Prove that there is no such stream
+    #[arg(long, conflicts_with = "receipt")]
+    pub(crate) absent: bool,
+    /// Also prove that the log goes on from this checkpoint, which the receiver has
+    #[arg(long, value_name = "FILE")]
+    pub(crate) saved_checkpoint: Option<PathBuf>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("trusted").args(["key", "policy", "saved_checkpoint"]).required(true).multiple(true))]
+pub(crate) struct Check {
+    /// The bundle or receipt
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The log's key, NAME+KEYID+KEY, or a file with it
+    #[arg(long, value_name = "VKEY|FILE", conflicts_with = "policy")]
+    pub(crate) key: Option<String>,
+    /// Whose signatures are needed: a tlog-policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// A checkpoint of the log that was seen before
+    #[arg(long, value_name = "FILE")]
+    pub(crate) saved_checkpoint: Option<PathBuf>,
 }

@@ -26,6 +26,7 @@ mod salvage;
 mod show;
 mod state;
 mod time;
+mod trust;
 mod verdict;
 mod verify;
 
@@ -34,17 +35,21 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Command, Common};
+use cli::{Cli, Command, Common, Keys, KeysAction};
 use output::{Answer, Out, conclude};
 
 /// The program: reads the command line, does what it says, and gives the exit code.
 #[must_use]
 pub fn run_program() -> ExitCode {
     let Cli { common: Common { log, json }, command } = Cli::parse();
-    // Two commands bring their own logs.
+    // These need no log.
     match &command {
         Command::Demo(args) => return conclude(demo::run(args.keep.as_deref(), json, &mut anstream::stdout().lock())),
         Command::Bench(args) => return conclude(bench::run(args, &mut Out::new(json))),
+        Command::Check(args) => return conclude(trust::check::run(args, &mut Out::new(json))),
+        Command::Keys(Keys { action: action @ (KeysAction::Generate { name: Some(_), .. } | KeysAction::Show { .. }) }) => {
+            return conclude(trust::keys::without_log(action, &mut Out::new(json)));
+        }
         _ => {}
     }
     let Some(log) = log.filter(|log| !log.as_os_str().is_empty()) else {
@@ -82,6 +87,9 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Verify(args) => verify::run(log, args, out),
         Command::Fsck => fsck::run(log, out),
         Command::Salvage(args) => salvage::run(log, args, out),
-        Command::Demo(_) | Command::Bench(_) => unreachable!("was run before a log was asked for"),
+        Command::Keys(args) => trust::keys::run(log, args, out),
+        Command::Checkpoint(args) => trust::checkpoint::run(log, args, out),
+        Command::Prove(args) => trust::prove::run(log, args, out),
+        Command::Demo(_) | Command::Bench(_) | Command::Check(_) => unreachable!("was run before a log was asked for"),
     }
 }

@@ -1,39 +1,67 @@
-//! Just enough JSON to print a flat object.
+//! Just enough JSON to print what the two programs say.
 //!
 //! Always: strings are escaped as RFC 8259 demands. Never: parses.
 
 use std::fmt::Write;
 
 /// A JSON object under construction.
-pub(crate) struct Object(String);
+#[derive(Debug)]
+pub struct Object(String);
+
+impl Default for Object {
+    fn default() -> Self {
+        Object::new()
+    }
+}
 
 impl Object {
-    pub(crate) fn new() -> Self {
+    /// An object without members.
+    #[must_use]
+    pub fn new() -> Self {
         Object("{".to_owned())
     }
 
-    pub(crate) fn boolean(self, key: &str, value: bool) -> Self {
+    /// Adds a truth value.
+    #[must_use]
+    pub fn boolean(self, key: &str, value: bool) -> Self {
         self.raw(key, if value { "true" } else { "false" })
     }
 
-    pub(crate) fn number(self, key: &str, value: Option<u64>) -> Self {
+    /// Adds a number, or null.
+    #[must_use]
+    pub fn number(self, key: &str, value: Option<u64>) -> Self {
         self.raw(key, &value.map_or_else(|| "null".to_owned(), |value| value.to_string()))
     }
 
-    pub(crate) fn seconds(self, key: &str, value: f64) -> Self {
+    /// Adds seconds with microseconds.
+    #[must_use]
+    pub fn seconds(self, key: &str, value: f64) -> Self {
         self.raw(key, &format!("{value:.6}"))
     }
 
-    pub(crate) fn text(self, key: &str, value: Option<&str>) -> Self {
+    /// Adds a text, or null.
+    #[must_use]
+    pub fn text(self, key: &str, value: Option<&str>) -> Self {
         self.raw(key, &value.map_or_else(|| "null".to_owned(), quoted))
     }
 
-    pub(crate) fn hex(self, key: &str, value: Option<&[u8]>) -> Self {
+    /// Adds bytes in hexadecimal, or null.
+    #[must_use]
+    pub fn hex(self, key: &str, value: Option<&[u8]>) -> Self {
         let hex = value.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         self.text(key, hex.as_deref())
     }
 
-    pub(crate) fn finish(mut self) -> String {
+    /// Adds a list of objects.
+    #[must_use]
+    pub fn list(self, key: &str, objects: impl IntoIterator<Item = Object>) -> Self {
+        let objects: Vec<String> = objects.into_iter().map(Object::finish).collect();
+        self.raw(key, &format!("[{}]", objects.join(",")))
+    }
+
+    /// The object as text.
+    #[must_use]
+    pub fn finish(mut self) -> String {
         self.0.push('}');
         self.0
     }

@@ -25,6 +25,7 @@ mod footer;
 mod frame;
 mod hash;
 mod header;
+pub mod json;
 mod ledger;
 mod log;
 mod metadata;

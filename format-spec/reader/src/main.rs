@@ -3,16 +3,14 @@
 //! Exit codes: 0 the store holds, 1 it has a fault, 2 wrong usage, 3 it could not be read.
 #![forbid(unsafe_code)]
 
-mod json;
-
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use chainring_reader::json::Object;
 use chainring_reader::{Error, Options, Record, Report, verify, walk};
-use json::Object;
 
 const USAGE: &str = "usage: chainring-reader verify DIR | chainring-reader dump DIR";
 

@@ -1,0 +1,238 @@
+//! Keys, checkpoints, proofs: by the command line, checked by the independent checker; and what an attacker can do to a proof.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chainring::{Event, KeyFile, Log, Options, Sealer};
+use chainring_reader::{Checkpoint, Claim, Policy, Proved, Trust, VerifierKey, check};
+use common::{Place, run};
+use std::sync::Arc;
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn append(log: &Log, from: usize, count: usize) {
+    for index in from..from + count {
+        let event = Event::new(format!("order-{}", index % 23), "Placed").body(format!("{{\"n\":{index}}}"));
+        log.append(event).unwrap();
+    }
+}
+
+/// A log with several segments, a batch, a change of keys, and its prover's checkpoint; `sealer` is what sealed it last.
+struct Sealed {
+    place: Place,
+    log: Log,
+    sealer: Sealer,
+    first_key: String,
+    last_key: String,
+    /// A checkpoint from before the change of keys.
+    earlier: Checkpoint,
+}
+
+fn sealed(name: &str) -> Sealed {
+    let place = Place::new(name);
+    let key = |name: &str| Arc::new(KeyFile::generate(place.join(name), "log.example/orders").unwrap());
+    let (first, second) = (key("first"), key("second"));
+    let log = Options::new().segment_bytes(64 << 10).origin("log.example/orders").open(place.log()).unwrap();
+    let sealer = log.sealer(first.clone()).unwrap();
+    append(&log, 0, 300);
+    let earlier = Checkpoint::parse(&sealer.seal().unwrap().note).unwrap();
+    log.append(chainring::Request::batch(
+        (0..3).map(|n| Event::new("order-5", "Changed").body(format!("{{\"b\":{n}}}"))).collect::<Vec<_>>(),
+    ))
+    .unwrap();
+    sealer.rotate(second.clone()).unwrap();
+    append(&log, 300, 400);
+    sealer.seal().unwrap();
+    Sealed { place, log, sealer, first_key: first.verifier_key(), last_key: second.verifier_key(), earlier }
+}
+
+fn trusting(key: &str) -> Trust {
+    Trust { policy: Some(Policy::of_key(VerifierKey::parse(key).unwrap())), saved: None }
+}
+
+#[test]
+fn what_is_proved_is_what_is_in_the_log() {
+    let Sealed { place: _place, log, sealer, first_key, last_key, earlier } = sealed("proved");
+    let prover = log.prover().unwrap();
+    let view = log.latest();
+    for key in [&first_key, &last_key] {
+        let trust = Trust { saved: Some(earlier.clone()), ..trusting(key) };
+        for event in view.events().step_by(29) {
+            let event = event.unwrap();
+            let proved = check(&prover.event(event.position(), Some(earlier.size)).unwrap(), &trust).unwrap();
+            let [found] = &proved.events[..] else { panic!("one event") };
+            assert_eq!((found.event_id, found.version, found.link), (event.event_id().0, event.version().0, event.link().0));
+            assert_eq!(found.body.as_deref(), event.body());
+            assert_eq!((proved.position, proved.stream.as_deref()), (Some(event.position().0), Some(event.stream().unwrap())));
+            assert_eq!((proved.log_id, proved.origin.as_str()), (log.log_id().0, "log.example/orders"));
+        }
+        for (name, version) in view.streams().unwrap() {
+            let proved = check(&prover.stream(name, Some(earlier.size)).unwrap(), &trust).unwrap();
+            assert_eq!((proved.claim, proved.events.len() as u64), (Claim::Stream, version.0));
+            assert_eq!(proved.complete_to, Some(prover.head().size - 1));
+        }
+        for name in ["order-23", "nobody", "order-05"] {
+            let proved = check(&prover.stream(name, None).unwrap(), &trusting(key)).unwrap();
+            assert_eq!((proved.claim, proved.events.len()), (Claim::Absent, 0));
+        }
+    }
+    // A receipt is checked by the key that signed it.
+    let receipt = prover.receipt(chainring::Position(17)).unwrap();
+    assert_eq!(check(&receipt, &trusting(&last_key)).unwrap().position, Some(17));
+    assert_eq!(check(&receipt, &trusting(&first_key)).unwrap_err().step, 4);
+    // Behind the checkpoint nothing is proved.
+    append(&log, 700, 1);
+    assert!(log.prover().unwrap().receipt(chainring::Position(prover.head().size)).is_err());
+    drop(sealer);
+}
+
+/// What a proof says, apart from how it is written.
+fn meaning(proved: &Proved) -> String {
+    format!("{proved:?}")
+}
+
+/// Every byte changed in several ways, every line left out, doubled, moved: whatever is accepted says the same.
+#[test]
+fn no_change_of_a_proof_changes_what_it_says() {
+    let Sealed { place: _place, log, last_key, first_key, earlier, .. } = sealed("changed");
+    let prover = log.prover().unwrap();
+    let position = log.latest().stream("order-5").unwrap().unwrap().backward().nth(40).map(|event| event.unwrap().position());
+    let bundles = [
+        (prover.event(position.unwrap_or(chainring::Position(200)), Some(earlier.size)).unwrap(), &first_key),
+        (prover.stream("order-5", None).unwrap(), &first_key),
+        (prover.stream("nobody", None).unwrap(), &last_key),
+        (prover.receipt(chainring::Position(301)).unwrap(), &last_key),
+    ];
+    for (index, (proof, key)) in bundles.iter().enumerate() {
+        let trust = if index == 0 { Trust { saved: Some(earlier.clone()), ..trusting(key) } } else { trusting(key) };
+        let said = meaning(&check(proof, &trust).unwrap());
+        let (mut refused, mut same) = (0_u32, 0_u32);
+        let mut judge = |changed: &[u8], what: &str| match std::str::from_utf8(changed).map(|changed| check(changed, &trust)) {
+            Ok(Ok(proved)) => {
+                assert_eq!(meaning(&proved), said, "{what}");
+                same += 1;
+            }
+            _ => refused += 1,
+        };
+        let bytes = proof.as_bytes();
+        // Long bundles are met by a stride that is no divisor of anything.
+        let stride = 1 + bytes.len() / 6000;
+        for at in (0..bytes.len()).step_by(stride) {
+            for flip in [0x01, 0x20, 0x80] {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= flip;
+                judge(&changed, &format!("byte {at} ^ {flip:#x}"));
+            }
+            let mut changed = bytes.to_vec();
+            changed.remove(at);
+            judge(&changed, &format!("byte {at} left out"));
+            judge(&bytes[..at], &format!("cut at {at}"));
+        }
+        let lines: Vec<&str> = proof.split_inclusive('\n').collect();
+        for at in 0..lines.len() {
+            let mut without = lines.clone();
+            without.remove(at);
+            judge(without.concat().as_bytes(), &format!("line {at} left out"));
+            let mut twice = lines.clone();
+            twice.insert(at, lines[at]);
+            judge(twice.concat().as_bytes(), &format!("line {at} doubled"));
+            let mut moved = lines.clone();
+            moved.swap(at, (at + 1) % lines.len());
+            judge(moved.concat().as_bytes(), &format!("line {at} moved"));
+        }
+        for (other, _) in &bundles {
+            for line in other.split_inclusive('\n') {
+                let key = line.split(' ').next().unwrap();
+                for at in (0..lines.len()).filter(|&at| lines[at].split(' ').next() == Some(key)).take(3) {
+                    let mut mixed = lines.clone();
+                    mixed[at] = line;
+                    judge(mixed.concat().as_bytes(), &format!("line {at} from another proof"));
+                }
+            }
+        }
+        assert!(refused > 1000, "{refused} refused, {same} the same");
+    }
+}
+
+/// What a verifier is shown who saved a checkpoint: two histories, an older one, another log.
+#[test]
+fn a_saved_checkpoint_tells_histories_apart() {
+    let Sealed { place, log, sealer, first_key, earlier, .. } = sealed("saved");
+    let prover = log.prover().unwrap();
+    let bundle = prover.event(chainring::Position(200), Some(earlier.size)).unwrap();
+    let with = |saved: Checkpoint| Trust { saved: Some(saved), ..trusting(&first_key) };
+    assert!(check(&bundle, &with(earlier.clone())).is_ok());
+    let forked = Checkpoint { root: [7; 32], ..earlier.clone() };
+    assert_eq!(check(&bundle, &with(forked)).unwrap_err().step, 6);
+    let later = Checkpoint { size: prover.head().size + 5, ..earlier.clone() };
+    assert_eq!(check(&bundle, &with(later)).unwrap_err().step, 6);
+    let other = Checkpoint { name: "log.example/other".into(), ..earlier.clone() };
+    assert_eq!(check(&bundle, &with(other)).unwrap_err().step, 6);
+    // Without a key, a saved checkpoint vouches for what is under it.
+    let own = Checkpoint::parse(prover.checkpoint()).unwrap();
+    let proved = check(&bundle, &Trust { policy: None, saved: Some(own) }).unwrap();
+    assert!(proved.key.is_none());
+    assert_eq!(check(&bundle, &Trust::default()).unwrap_err().step, 3);
+    drop((sealer, log, place));
+}
+
+fn ran(place: &Place, args: &[&str]) -> serde_json::Value {
+    let ran = run(&place.log(), args);
+    assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.err, ran.out);
+    serde_json::from_str(&ran.out).unwrap_or(serde_json::Value::Null)
+}
+
+#[test]
+fn the_commands_make_and_check_proofs() {
+    let place = Place::new("commands");
+    let path = |name: &str| -> String { PathBuf::from(place.join(name)).to_str().unwrap().to_owned() };
+    let lines: String = (1..=40)
+        .map(|n| {
+            format!("{{\"id\":\"e{n}\",\"stream\":\"order-{}\",\"version\":{},\"type\":\"Placed\",\"time\":\"2026-01-01T00:00:{n:02}Z\",\"actor\":\"a\",\"data\":{{\"n\":{n}}}}}\n", n % 2, (n + 1) / 2)
+        })
+        .collect();
+    let file = place.write("events.jsonl", lines);
+    let none = run(&place.log(), &["checkpoint", "--key", &path("key")]);
+    assert_eq!(none.code, 3);
+    ran(&place, &["import", file.to_str().unwrap(), "--json"]);
+    let made = ran(&place, &["keys", "generate", "--out", &path("key"), "--json"]);
+    let key = made["verifier_key"].as_str().unwrap();
+    ran(&place, &["keys", "generate", "--out", &path("other"), "--name", "shop.example/other", "--json"]);
+    assert_eq!(run(&place.log(), &["checkpoint", "--key", &path("other")]).code, 1, "a key of another name");
+    assert_eq!(run(&place.log(), &["prove", "e3", "--out", &path("x")]).code, 1, "nothing is sealed yet");
+    let checkpoint = ran(&place, &["checkpoint", "--key", &path("key"), "--out", &path("saved.note"), "--json"]);
+    assert_eq!(checkpoint["note"].as_str().unwrap(), text(Path::new(&path("saved.note"))));
+    assert_eq!(checkpoint["size"].as_u64(), Some(43), "genesis, 40 events, the key, the seal");
+    for (what, extra, claim) in
+        [("e3", None, "event"), ("order-1", None, "stream"), ("order-7", Some("--absent"), "absent"), ("e4", Some("--receipt"), "record")]
+    {
+        let out = path(&format!("{claim}.proof"));
+        let mut args = vec!["prove", what, "--out", &out, "--json"];
+        args.extend(extra);
+        assert_eq!(ran(&place, &args)["claim"], claim);
+        let told = ran(&place, &["check", &out, "--key", key, "--saved-checkpoint", &path("saved.note"), "--json"]);
+        assert_eq!((&told["ok"], &told["claim"], &told["size"]), (&true.into(), &claim.into(), &43.into()));
+        let events = told["events"].as_array().unwrap().len();
+        assert_eq!(events, [("event", 1), ("stream", 20), ("absent", 0), ("record", 0)].iter().find(|(of, _)| *of == claim).unwrap().1);
+        let damaged = text(Path::new(&out)).replacen("proof", "prooof", 1);
+        fs::write(&out, damaged).unwrap();
+        let refused = run(&place.log(), &["check", &out, "--key", key, "--json"]);
+        assert_eq!(refused.code, 1);
+    }
+    assert_eq!(run(&place.log(), &["prove", "order-7", "--out", &path("x")]).code, 1, "absence is proved on request only");
+    // Rotation, and a proof that goes on from what was saved before it.
+    ran(&place, &["keys", "generate", "--out", &path("key2")]);
+    ran(&place, &["keys", "rotate", "--key", &path("key"), "--to", &path("key2"), "--json"]);
+    assert_eq!(run(&place.log(), &["checkpoint", "--key", &path("key")]).code, 1, "another key is in force");
+    let out = path("later.proof");
+    ran(&place, &["prove", "e3", "--out", &out, "--saved-checkpoint", &path("saved.note"), "--json"]);
+    ran(&place, &["check", &out, "--key", key, "--saved-checkpoint", &path("saved.note"), "--json"]);
+    let verified = ran(&place, &["verify", "--json"]);
+    assert_eq!((&verified["ok"], &verified["events"]), (&true.into(), &40.into()));
+    assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
+    assert_eq!(ran(&place, &["info", "--json"])["events"], 40);
+}
