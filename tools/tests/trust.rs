@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use chainring::{Event, KeyFile, Log, Options, Sealer};
 use chainring_reader::{Checkpoint, Claim, Policy, Proved, Trust, VerifierKey, check};
@@ -156,6 +157,82 @@ fn no_change_of_a_proof_changes_what_it_says() {
         }
         assert!(refused > 1000, "{refused} refused, {same} the same");
     }
+}
+
+/// The verifier in Python, if what it needs is there.
+fn python() -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/verify.py");
+    let there = Command::new("python3").args(["-c", "import blake3, cryptography"]).output().is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("SKIPPED: the verifier in Python needs python3 with blake3 and cryptography");
+    }
+    there.then_some(script)
+}
+
+/// Both verifiers, which share nothing but TRUST.md, say the same of proofs and of what attackers make of them.
+#[test]
+fn the_verifier_in_python_agrees() {
+    let Some(script) = python() else { return };
+    let Sealed { place, log, first_key, earlier, .. } = sealed("python");
+    let prover = log.prover().unwrap();
+    let saved_note = log_note(&earlier);
+    let proofs = [
+        prover.event(chainring::Position(200), Some(earlier.size)).unwrap(),
+        prover.stream("order-5", None).unwrap(),
+        prover.stream("nobody", None).unwrap(),
+    ];
+    let trust = trusting(&first_key);
+    let mut files = Vec::new();
+    let mut expected = Vec::new();
+    let mut add = |bytes: &[u8]| {
+        let path = place.join(&format!("{}.proof", files.len()));
+        fs::write(&path, bytes).unwrap();
+        files.push(path);
+        expected.push(match std::str::from_utf8(bytes).map(|text| check(text, &trust)) {
+            Ok(Ok(proved)) => (true, Some(proved.events.len() as u64)),
+            Ok(Err(refused)) => (false, Some(refused.step.into())),
+            Err(_) => (false, Some(1)),
+        });
+    };
+    for proof in &proofs {
+        add(proof.as_bytes());
+        let lines: Vec<&str> = proof.split_inclusive('\n').collect();
+        for at in 0..lines.len().min(60) {
+            let mut without = lines.clone();
+            without.remove(at);
+            add(without.concat().as_bytes());
+            let middle = lines[..at].concat().len() + lines[at].len() / 2;
+            for flip in [0x01, 0x03] {
+                let mut changed = proof.clone().into_bytes();
+                changed[middle] ^= flip;
+                add(&changed);
+            }
+        }
+    }
+    let list = place.write("list", files.iter().map(|path| format!("{}\n", path.display())).collect::<String>());
+    let output =
+        Command::new("python3").arg(&script).args(["--batch", "--key", &first_key]).stdin(fs::File::open(list).unwrap()).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told.lines().count(), files.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    for ((line, expected), file) in told.lines().zip(&expected).zip(&files) {
+        let answer: serde_json::Value = serde_json::from_str(line).unwrap();
+        let said = (
+            answer["ok"].as_bool().unwrap(),
+            if expected.0 { answer["events"].as_array().map(|all| all.len() as u64) } else { answer["step"].as_u64() },
+        );
+        assert_eq!(said, *expected, "{}: {line}", file.display());
+    }
+    // With a saved checkpoint, too.
+    let note = place.write("saved.note", saved_note);
+    let alone = Command::new("python3").arg(&script).arg(&files[0]).arg("--saved-checkpoint").arg(note).output().unwrap();
+    assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
+}
+
+/// A saved checkpoint as its holder may have written it down: nobody asks for its signature.
+fn log_note(checkpoint: &Checkpoint) -> String {
+    use base64ct::{Base64, Encoding};
+    let root = Base64::encode_string(&checkpoint.root);
+    format!("{}\n{}\n{root}\n\n\u{2014} {} AAAAAAA=\n", checkpoint.name, checkpoint.size, checkpoint.name)
 }
 
 /// What a verifier is shown who saved a checkpoint: two histories, an older one, another log.

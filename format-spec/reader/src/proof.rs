@@ -6,7 +6,6 @@
 use crate::bytes::{Hash, Id, ZERO_HASH, array_at, u16_at, u32_at, u64_at};
 use crate::frame::{KIND_EVENT, KIND_GENESIS};
 use crate::hash::{BUCKET_COUNT, DigestInput, ENGINE_LANE, SUITE, Suite, bucket_of};
-use crate::metadata;
 use crate::note::{Checkpoint, Note, Policy, VerifierKey, Why, decimal, decode, decode_any, verifies};
 use crate::record;
 use crate::seal::{self, KIND_KEY, KIND_SEAL};
@@ -540,7 +539,6 @@ fn check_event(event: &Event, stream: &Stream, suite: &mut Suite) -> Result<Prov
     if !fits || event_id == [0; 16] {
         return no("the event's id or its place in a batch cannot be");
     }
-    metadata::check(&event.metadata, true).map_err(|(_, why)| why.to_owned())?;
     let body_commit = match &event.content {
         Content::Body { salt, body } => suite.body_commit(salt, body),
         Content::Erased(commit) => *commit,
