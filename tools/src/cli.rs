@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Checkpoint(Checkpoint),
     /// Write a proof of an event or a stream, for those who have only the key
     Prove(Prove),
+    /// Ask others to witness the last checkpoint, and bind what they answer
+    Anchor(Anchor),
     /// Check a proof, without any log
     Check(Check),
     /// Explain in words whether the log is sound, and what to do if it is not
@@ -516,6 +518,9 @@ pub(crate) struct Verify {
     /// What was seen of this log before; it must still hold it
     #[arg(long, value_name = "POSITION[:LINK]")]
     pub(crate) expect_at_least: Vec<Remembered>,
+    /// Also check what was bound about checkpoints: that each is about a checkpoint of this log, and from when it is
+    #[arg(long)]
+    pub(crate) anchors: bool,
 }
 
 /// A size in bytes, plain or with a binary suffix.
@@ -741,4 +746,38 @@ pub(crate) struct Check {
     /// A checkpoint of the log that was seen before
     #[arg(long, value_name = "FILE")]
     pub(crate) saved_checkpoint: Option<PathBuf>,
+}
+
+/// Options of `anchor`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["request", "reply"]).required(true))]
+pub(crate) struct Anchor {
+    /// What kind of evidence
+    #[arg(value_enum)]
+    pub(crate) form: AnchorForm,
+    /// Write what is to be sent: a query for a time stamping authority, or the checkpoint itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
+    /// Bind what came back into the log; the next checkpoint covers it
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) reply: Option<PathBuf>,
+    /// The checkpoint it is about; the last one, if not said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// The log's key
+    #[arg(long, env = "CHAINRING_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Kinds of evidence about a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnchorForm {
+    /// Time stamp by an authority (RFC 3161)
+    Rfc3161,
+    /// OpenTimestamps proof
+    Ots,
+    /// The checkpoint with the signatures of others
+    Note,
+    /// Any other file
+    File,
 }

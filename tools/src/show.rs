@@ -127,7 +127,9 @@ pub(crate) fn printable(text: &str) -> String {
 /// `info`: numbers about the log.
 pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
-    let (stats, report) = (store.stats(), store.report());
+    let (stats, report, grades) = (store.stats(), store.report(), store.grades()?);
+    let now_ns = time::to_nanoseconds(time::now());
+    let age = |at_ns: u64| now_ns.saturating_sub(at_ns) as f64 / 1e9;
     let bytes_per_event = if stats.events == 0 { 0.0 } else { stats.bytes as f64 / stats.events as f64 };
     if out.json {
         let object = json!({
@@ -146,6 +148,12 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             "log_id": stats.log_id.to_string(),
             "watermark": report.watermark.position,
             "rollback_suspected": report.rollback.is_some(),
+            "grade": {
+                "durable_to": grades.durable_to,
+                "chained_to": grades.durable_to,
+                "sealed_to": grades.sealed_to.map(|(size, at_ns)| json!({ "size": size, "age_seconds": age(at_ns) })),
+                "anchored_to": grades.anchored_to.map(|(size, at_ns)| json!({ "size": size, "age_seconds": age(at_ns) })),
+            },
         });
         writeln!(out, "{object}")?;
     } else {
@@ -162,7 +170,11 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             ("format", stats.format_version.to_string()),
             ("write path", stats.write_path.to_owned()),
             ("log id", stats.log_id.to_string()),
+            ("durable and chained", format!("all {} records", grouped(grades.durable_to))),
         ];
+        let graded = |(size, at_ns)| format!("the first {}, {:.0} s ago", grouped(size), age(at_ns));
+        rows.push(("sealed", grades.sealed_to.map_or_else(|| "never".to_owned(), graded)));
+        rows.push(("anchored", grades.anchored_to.map_or_else(|| "never".to_owned(), graded)));
         if !stats.origin.is_empty() {
             rows.push(("origin", printable(&stats.origin)));
         }

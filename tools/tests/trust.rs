@@ -313,3 +313,101 @@ fn the_commands_make_and_check_proofs() {
     assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
     assert_eq!(ran(&place, &["info", "--json"])["events"], 40);
 }
+
+/// A time stamping authority of this machine's own, run by `openssl ts`; `None` if that is not there.
+fn authority(place: &Place) -> Option<PathBuf> {
+    if !Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: the time stamping authority needs openssl");
+        return None;
+    }
+    let config = place.write(
+        "tsa.cnf",
+        "[req]\ndistinguished_name=dn\nx509_extensions=ext\nprompt=no\n[dn]\nCN=Test TSA\n[ext]\nextendedKeyUsage=critical,timeStamping\n\
+         [tsa]\ndefault_tsa=tsa1\n[tsa1]\nserial=serial\nsigner_digest=sha256\ndefault_policy=1.2.3.4.1\ndigests=sha256\nordering=no\ntsa_name=no\n",
+    );
+    place.write("serial", "01\n");
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-keyout",
+            "tsa.key",
+            "-out",
+            "tsa.pem",
+            "-days",
+            "2",
+            "-config",
+        ])
+        .arg(&config)
+        .current_dir(config.parent().unwrap())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    config.parent().map(Path::to_owned)
+}
+
+#[test]
+fn time_stamps_are_asked_for_bound_and_checked() {
+    let place = Place::new("anchors");
+    let Some(directory) = authority(&place) else { return };
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).current_dir(&directory).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let log = Log::open(place.log()).unwrap();
+    append(&log, 0, 50);
+    log.close().unwrap();
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
+    ran(&place, &["keys", "generate", "--out", &path("key"), "--json"]);
+    ran(&place, &["checkpoint", "--key", &path("key"), "--out", &path("first.note")]);
+    ran(&place, &["anchor", "rfc3161", "--request", &path("query.tsq"), "--json"]);
+    openssl(&[
+        "ts",
+        "-reply",
+        "-queryfile",
+        "query.tsq",
+        "-signer",
+        "tsa.pem",
+        "-inkey",
+        "tsa.key",
+        "-out",
+        "reply.tsr",
+        "-config",
+        "tsa.cnf",
+    ]);
+    // The peer takes our query and our note as they are.
+    openssl(&["ts", "-verify", "-queryfile", "query.tsq", "-in", "reply.tsr", "-CAfile", "tsa.pem"]);
+    openssl(&["ts", "-verify", "-data", "first.note", "-in", "reply.tsr", "-CAfile", "tsa.pem"]);
+    let bound = ran(&place, &["anchor", "rfc3161", "--reply", &path("reply.tsr"), "--key", &path("key"), "--json"]);
+    assert!(bound["says"].as_str().unwrap().starts_with("stamped at 2"), "{bound}");
+    // What is about something else, or nothing, is not bound.
+    let reply = fs::read(place.join("reply.tsr")).unwrap();
+    let wrong = run(&place.log(), &["anchor", "rfc3161", "--reply", &path("reply.tsr"), "--key", &path("key")]);
+    assert_eq!(wrong.code, 1, "there is a later checkpoint now: {}", wrong.err);
+    place.write("cut.tsr", &reply[..reply.len() / 2]);
+    assert_eq!(
+        run(&place.log(), &["anchor", "rfc3161", "--reply", &path("cut.tsr"), "--checkpoint", &path("first.note"), "--key", &path("key")])
+            .code,
+        1
+    );
+    assert_eq!(
+        run(&place.log(), &["anchor", "ots", "--reply", &path("reply.tsr"), "--checkpoint", &path("first.note"), "--key", &path("key")])
+            .code,
+        1
+    );
+    ran(&place, &["anchor", "file", "--reply", &path("key"), "--checkpoint", &path("first.note"), "--key", &path("key"), "--json"]);
+    let checked = run(&place.log(), &["verify", "--anchors", "--json"]);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    let answers: Vec<serde_json::Value> = checked.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 3);
+    assert_eq!((&answers[1]["anchor"], &answers[1]["ok"], &answers[2]["anchor"]), (&"rfc3161".into(), &true.into(), &"file".into()));
+    let grade = &ran(&place, &["info", "--json"])["grade"];
+    assert_eq!(grade["sealed_to"]["size"], grade["durable_to"]);
+    assert_eq!(grade["anchored_to"]["size"], 53, "the first checkpoint: genesis, 50 events, the key, the seal");
+    assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
+}

@@ -4,6 +4,7 @@
 //! no stored link that it has not recomputed. [`Sealer`] binds the log in seals and signs checkpoints over it; [`Prover`] makes proofs from it that hold
 //! without the store (TRUST.md). Absent on purpose: repair, and checking of proofs, which is for those who do not trust this code.
 
+mod evidence;
 #[cfg(feature = "ed25519")]
 mod key_file;
 mod merge;
@@ -16,6 +17,7 @@ mod signer;
 mod tree;
 mod verify;
 
+pub use evidence::{Anchor, Evidence, Grades};
 #[cfg(feature = "ed25519")]
 pub use key_file::KeyFile;
 pub use note::{TreeHead, note_name, verifier_key};

@@ -349,7 +349,7 @@ impl Prover {
 }
 
 /// Position of the record a distance before another one.
-fn back(position: u64, distance: u32) -> Result<u64, ProveError> {
+pub(super) fn back(position: u64, distance: u32) -> Result<u64, ProveError> {
     let far = || ProveError::NotFound { what: format!("the record more than {} before position {position}", BACK_FAR - 1) };
     position.checked_sub(distance.into()).filter(|_| distance > 0 && distance < BACK_FAR).ok_or_else(far)
 }

@@ -7,10 +7,13 @@ use chainring::{KeyFile, Log, Options, ProveError, SealError, note_name};
 
 use crate::output::Failure;
 
+pub(crate) mod anchor;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod keys;
+mod ots;
 pub(crate) mod prove;
+mod tsp;
 
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Failure {

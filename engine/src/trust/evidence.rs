@@ -1,0 +1,160 @@
+//! What the log holds about itself: checkpoints that were signed, and what came back from outside about them.
+
+use chainring_format::Position;
+use chainring_format::hash::Hash;
+use chainring_format::record::{AnchorHead, KIND_ANCHOR, KIND_SEAL, SealBody};
+use zerocopy::FromBytes;
+
+use super::note::{TreeHead, note_name, parse_note, signed_note};
+use super::prove::ProveError;
+use super::seal::{AnchorForm, Checkpoint, read_note};
+use crate::log::Store;
+
+/// An artefact that was bound into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Position of its record.
+    pub position: Position,
+    /// When it was bound, by the engine's clock, in nanoseconds since 1970.
+    pub recorded_at_ns: u64,
+    /// What it is.
+    pub form: AnchorForm,
+    /// Size of the checkpoint it is about.
+    pub size: u64,
+    /// SHA-256 of that checkpoint's note.
+    pub note_sha256: Hash,
+    /// The artefact as it came.
+    pub artefact: Vec<u8>,
+}
+
+/// Checkpoints and anchors under the last checkpoint, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Every checkpoint that was signed.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Every anchor.
+    pub anchors: Vec<Anchor>,
+}
+
+/// How far the log is what, and since when. Of nothing there is more than of what stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Grades {
+    /// Records on stable storage, and chained: the two are one here.
+    pub durable_to: u64,
+    /// Size of the last checkpoint, and when its seal was recorded.
+    pub sealed_to: Option<(u64, u64)>,
+    /// Size of the last checkpoint that an anchor under the last checkpoint is about, and when that was bound.
+    pub anchored_to: Option<(u64, u64)>,
+}
+
+impl Store {
+    /// Reads what the log holds about itself, from its last checkpoint back. Grows with the number of seals, not with the log.
+    ///
+    /// # Errors
+    /// [`ProveError::NoCheckpoint`], [`ProveError::OtherCheckpoint`], damage, or an error of the device.
+    pub fn evidence(&self) -> Result<Evidence, ProveError> {
+        let mut evidence = Evidence::default();
+        let (note, _) = self.walk_lane(|lane| {
+            match lane {
+                Lane::Seal(seal, checkpoint) => evidence.checkpoints.extend(checkpoint.map(|note| Checkpoint {
+                    head: note.0,
+                    time_ns: seal.time_ns.get(),
+                    note: note.1,
+                })),
+                Lane::Anchor(anchor) => evidence.anchors.push(anchor),
+            }
+            true
+        })?;
+        debug_assert_eq!(evidence.checkpoints.first().map(|last| &last.note), Some(&note), "the last one comes first");
+        evidence.checkpoints.reverse();
+        evidence.anchors.reverse();
+        Ok(evidence)
+    }
+
+    /// How far the log is durable, sealed and anchored.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub fn grades(&self) -> Result<Grades, ProveError> {
+        let mut grades = Grades { durable_to: self.stats().records, ..Grades::default() };
+        let walked = self.walk_lane(|lane| match lane {
+            Lane::Seal(seal, Some((head, _))) if grades.sealed_to.is_none() => {
+                grades.sealed_to = Some((head.size, seal.time_ns.get()));
+                true
+            }
+            Lane::Seal(..) => true,
+            Lane::Anchor(anchor) => {
+                grades.anchored_to = Some((anchor.size, anchor.recorded_at_ns));
+                false
+            }
+        });
+        match walked {
+            Ok(_) | Err(ProveError::NoCheckpoint | ProveError::OtherCheckpoint { .. }) => Ok(grades),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Walks the engine's lane back from the seal of the last checkpoint; `each` says whether to go on. Returns the last note and the log's name in notes.
+    fn walk_lane(&self, mut each: impl FnMut(Lane) -> bool) -> Result<(String, String), ProveError> {
+        let catalog = self.shared.catalog();
+        let note = read_note(self.shared.index.disk()).ok_or(ProveError::NoCheckpoint)?;
+        let other = |why| ProveError::OtherCheckpoint { why };
+        let name = note_name(self.origin(), &self.log_id());
+        let size: u64 = note.lines().nth(1).and_then(|size| size.parse().ok()).ok_or(other("it is no checkpoint"))?;
+        if size == 0 || size > self.shared.watermark() {
+            return Err(other("it is over more records than there are"));
+        }
+        // Of the checkpoint that ends with a seal, the signature is known from the seal behind it.
+        let mut known: Option<(TreeHead, [u8; 64])> = None;
+        let mut position = size - 1;
+        loop {
+            let frame = catalog.frame(position)?;
+            let body = frame.body().unwrap_or_default();
+            let goes_on = match frame.header.kind {
+                KIND_SEAL => {
+                    let seal = SealBody::read_from_bytes(body).expect("rule F8");
+                    if position == size - 1 {
+                        let parsed =
+                            parse_note(&note, &seal.log_key).ok_or(other("it is not written as one signed by the key in force"))?;
+                        known = Some((parsed.head, parsed.signature));
+                    }
+                    let own = known.filter(|(head, _)| head.size == position + 1);
+                    let checkpoint = own.map(|(head, signature)| (head, signed_note(&name, &head, &seal.log_key, &signature)));
+                    if seal.signed_size.get() > 0 {
+                        known = Some((TreeHead { size: seal.signed_size.get(), root: seal.signed_root }, seal.signature));
+                    }
+                    each(Lane::Seal(Box::new(seal), checkpoint))
+                }
+                KIND_ANCHOR => {
+                    let (head, artefact) = AnchorHead::ref_from_prefix(body).expect("rule F10");
+                    let form = match head.form {
+                        1 => AnchorForm::Rfc3161,
+                        2 => AnchorForm::OpenTimestamps,
+                        3 => AnchorForm::Note,
+                        _ => AnchorForm::Other,
+                    };
+                    each(Lane::Anchor(Anchor {
+                        position: Position(position),
+                        recorded_at_ns: frame.header.recorded_at_ns.get(),
+                        form,
+                        size: head.size.get(),
+                        note_sha256: head.note_sha256,
+                        artefact: artefact.to_vec(),
+                    }))
+                }
+                _ => true,
+            };
+            if position == 0 || !goes_on {
+                return Ok((note, name));
+            }
+            position = super::prove::back(position, frame.header.bucket_back.get())?;
+        }
+    }
+}
+
+/// A record of the engine's lane.
+enum Lane {
+    Seal(Box<SealBody>, Option<(TreeHead, String)>),
+    Anchor(Anchor),
+}

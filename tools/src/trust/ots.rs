@@ -1,0 +1,118 @@
+//! OpenTimestamps proofs, as far as a log has to read them: what was stamped, and who attests it. Whether a Bitcoin block says so is for those who have the
+//! chain: the client of OpenTimestamps tells.
+
+const MAGIC: &[u8; 31] = b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94";
+const PENDING: [u8; 8] = [0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e];
+const BITCOIN: [u8; 8] = [0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01];
+const ARGUMENT_BYTES_MAX: u64 = 4096;
+const ATTESTATION_BYTES_MAX: u64 = 8192;
+/// Branches that wait to be read; a proof has a few.
+const OPEN_MAX: usize = 256;
+
+/// Who vouches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Attestation {
+    /// A calendar has promised; ask it later.
+    Pending(String),
+    /// The block of this height has it.
+    Bitcoin(u64),
+    /// Another one.
+    Other,
+}
+
+/// A proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ots {
+    /// SHA-256 of what was stamped.
+    pub(crate) digest: [u8; 32],
+    pub(crate) attestations: Vec<Attestation>,
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|byte| byte[0])
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn varbytes(&mut self, bytes_max: u64) -> Option<&'a [u8]> {
+        let count = self.varint().filter(|count| *count <= bytes_max)?;
+        self.take(count as usize)
+    }
+}
+
+/// Reads a proof; `None` if it is none.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Ots> {
+    let mut bytes = Bytes(bytes.strip_prefix(MAGIC)?);
+    (bytes.varint()? == 1 && bytes.byte()? == 0x08).then_some(())?;
+    let digest = bytes.take(32)?.try_into().ok()?;
+    let mut attestations = Vec::new();
+    // A timestamp is a tree: every item but the last of a node has 0xff before it. What an operation leads to is another node.
+    let mut open = 1;
+    while open > 0 {
+        let mut tag = bytes.byte()?;
+        if tag == 0xFF {
+            open += 1;
+            tag = bytes.byte()?;
+        }
+        (open <= OPEN_MAX).then_some(())?;
+        match tag {
+            0x00 => {
+                let kind: [u8; 8] = bytes.take(8)?.try_into().ok()?;
+                let mut payload = Bytes(bytes.varbytes(ATTESTATION_BYTES_MAX)?);
+                attestations.push(match kind {
+                    PENDING => Attestation::Pending(String::from_utf8(payload.varbytes(1000)?.to_vec()).ok()?),
+                    BITCOIN => Attestation::Bitcoin(payload.varint()?),
+                    _ => Attestation::Other,
+                });
+                open -= 1;
+            }
+            // sha1, ripemd160, sha256, keccak256, reverse, hexlify
+            0x02 | 0x03 | 0x08 | 0x67 | 0xF2 | 0xF3 => {}
+            // append, prepend
+            0xF0 | 0xF1 => drop(bytes.varbytes(ARGUMENT_BYTES_MAX)?),
+            _ => return None,
+        }
+    }
+    (bytes.0.is_empty() && !attestations.is_empty()).then_some(Ots { digest, attestations })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_and_attestations_are_told() {
+        let pending = |uri: &[u8]| [&[0x00][..], &PENDING, &[uri.len() as u8 + 1, uri.len() as u8], uri].concat();
+        let bitcoin = [&[0x00][..], &BITCOIN, &[3, 0x80 | 0x2A, 0x80 | 0x10, 0x01]].concat();
+        let head = [&MAGIC[..], &[1, 0x08], &[7; 32]].concat();
+        let tree = [&[0xF0, 2, 1, 2, 0x08, 0xFF][..], &pending(b"https://a.example"), &[0xF1, 1, 9, 0x08], &bitcoin].concat();
+        let proof = parse(&[&head[..], &tree].concat()).unwrap();
+        assert_eq!(proof.digest, [7; 32]);
+        assert_eq!(
+            proof.attestations,
+            [Attestation::Pending("https://a.example".into()), Attestation::Bitcoin(0x2A | 0x10 << 7 | 1 << 14)]
+        );
+        assert_eq!(parse(&[&head[..], &tree, &[0]].concat()), None, "something behind it");
+        assert_eq!(parse(&[&head[..], &tree[..tree.len() - 1]].concat()), None, "cut short");
+        assert_eq!(parse(&head), None);
+    }
+}
