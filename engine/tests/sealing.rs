@@ -1,8 +1,13 @@
 //! Sealing, checkpoints, and what a signer refuses.
 
-use std::sync::Arc;
+mod support;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64ct::{Base64, Encoding};
+use chainring::disk::Environment;
+use chainring::disk::sim::{Fault, SimDisk, SimRandom};
 use chainring::{AnchorForm, Event, KeyFile, Log, Options, Position, SealError, Signer, verify};
 
 fn key(directory: &std::path::Path, name: &str) -> Arc<KeyFile> {
@@ -183,4 +188,88 @@ fn sealing_goes_on_beside_appends() {
     holds(&store);
     let log = Log::open(&store).unwrap();
     assert_eq!(log.stats().events, 2000);
+}
+
+/// A signer in memory, which outlives the machine that crashes.
+#[derive(Debug)]
+struct Remembering {
+    key: ed25519_dalek::SigningKey,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Signer for Remembering {
+    fn public_key(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
+    fn sign(&self, message: &[u8]) -> std::io::Result<[u8; 64]> {
+        Ok(ed25519_dalek::Signer::sign(&self.key, message).to_bytes())
+    }
+
+    fn last_signed(&self, _: &chainring::Link) -> std::io::Result<Option<String>> {
+        Ok(self.notes.lock().unwrap().last().cloned())
+    }
+
+    fn remember(&self, _: &chainring::Link, note: &str) -> std::io::Result<()> {
+        self.notes.lock().unwrap().push(note.to_owned());
+        Ok(())
+    }
+}
+
+/// Appends and seals until something fails or it is enough.
+fn work_and_seal(environment: &Environment, signer: &Arc<Remembering>, random: &mut SimRandom) {
+    let Ok(log) = support::open(environment) else { return };
+    let Ok(sealer) = log.sealer(signer.clone()) else { return };
+    for _ in 0..random.below(40) {
+        if log.append(support::request(random, 9).1).is_err() {
+            break;
+        }
+        if random.below(4) == 0 && sealer.seal().is_err() {
+            break;
+        }
+    }
+    drop(sealer);
+    match random.below(3) {
+        0 => std::mem::forget(log),
+        1 => drop(log),
+        _ => drop(log.close()),
+    }
+}
+
+/// Power goes at any moment, over and over, writes and syncs fail: whatever was signed is in the log that comes back, and sealing goes on from it.
+#[test]
+fn what_was_signed_survives_every_crash() {
+    let mut signed_in_all = 0;
+    for seed in 0..80 {
+        let mut random = SimRandom::new(seed);
+        let mut disk = SimDisk::new().with_block_bytes(if random.below(2) == 0 { 512 } else { 4096 });
+        let key = ed25519_dalek::SigningKey::from_bytes(&[seed as u8 + 1; 32]);
+        let signer = Arc::new(Remembering { key, notes: Mutex::default() });
+        for round in 0..6 {
+            match random.below(4) {
+                0 => disk.inject(Fault::Write(1 + random.below(60))),
+                1 => disk.inject(Fault::Sync(1 + random.below(60))),
+                _ => {}
+            }
+            work_and_seal(&disk.environment(seed * 31 + round), &signer, &mut random);
+            disk = disk.crash(random.next_u64());
+        }
+        let environment = disk.environment(seed * 31 + 100);
+        let Ok(log) = support::open(&environment) else {
+            assert!(signer.notes.lock().unwrap().is_empty(), "seed {seed}: a log that was signed is gone");
+            continue;
+        };
+        log.sealer(signer.clone()).unwrap_or_else(|error| panic!("seed {seed}: {error}")).seal().unwrap();
+        let prover = log.prover().unwrap();
+        let notes = signer.notes.lock().unwrap();
+        signed_in_all += notes.len();
+        for note in notes.iter() {
+            let lines: Vec<&str> = note.lines().collect();
+            let root = Base64::encode_string(&prover.root_at(lines[1].parse().unwrap()).unwrap());
+            assert_eq!(root, lines[2], "seed {seed}: a checkpoint that was signed is not one of this log");
+        }
+        log.close().unwrap();
+        assert_eq!(support::check(&environment).fault, None, "seed {seed}");
+    }
+    assert!(signed_in_all > 500, "{signed_in_all}");
 }

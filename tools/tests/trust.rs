@@ -266,7 +266,7 @@ fn ran(place: &Place, args: &[&str]) -> serde_json::Value {
 #[test]
 fn the_commands_make_and_check_proofs() {
     let place = Place::new("commands");
-    let path = |name: &str| -> String { PathBuf::from(place.join(name)).to_str().unwrap().to_owned() };
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
     let lines: String = (1..=40)
         .map(|n| {
             format!("{{\"id\":\"e{n}\",\"stream\":\"order-{}\",\"version\":{},\"type\":\"Placed\",\"time\":\"2026-01-01T00:00:{n:02}Z\",\"actor\":\"a\",\"data\":{{\"n\":{n}}}}}\n", n % 2, (n + 1) / 2)

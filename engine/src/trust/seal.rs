@@ -253,7 +253,7 @@ impl Inner {
         let copy = read_note(&*self.environment.disk);
         for note in remembered.iter().chain(&copy) {
             if let Some(parsed) = parse_note(note, &public_key) {
-                self.check_signed(&mut state, parsed)?;
+                self.check_signed(&mut state, &parsed)?;
             }
         }
         if key == [0; 32] {
@@ -267,7 +267,7 @@ impl Inner {
     }
 
     /// The log must lead to what was signed for it.
-    fn check_signed(&self, state: &mut State, signed: ParsedNote) -> Result<(), SealError> {
+    fn check_signed(&self, state: &mut State, signed: &ParsedNote) -> Result<(), SealError> {
         let (size, records) = (signed.head.size, state.tree.size());
         let suspected = SealError::RollbackSuspected { signed_size: size, records };
         if signed.name != self.name || size > records {
