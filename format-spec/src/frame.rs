@@ -246,6 +246,16 @@ impl<'a> FrameView<'a> {
         Ok(view)
     }
 
+    /// The header of the frame at the start of `bytes`, its checksum verified; nothing is said of the body. For those who only want links.
+    ///
+    /// # Errors
+    /// Rule F1, or F2 as far as the checksum goes.
+    pub fn checked_header(bytes: &'a [u8], mask: u32) -> Result<&'a FrameHeader, Violation> {
+        let view = FrameView::peek(bytes).ok_or_else(|| Violation::new("F1", "frame lengths do not agree"))?;
+        let is_right = view.header.header_crc.get() == crc(&view.bytes[12..view.slot_range().start]) ^ mask;
+        is_right.then_some(view.header).ok_or_else(|| Violation::new("F2", "frame header checksum differs"))
+    }
+
     fn slot_range(&self) -> std::ops::Range<usize> {
         let start = FRAME_HEADER_BYTES + self.header.name_bytes.get() as usize + self.header.metadata_bytes.get() as usize;
         start..start + slot_bytes(self.header.body_bytes.get() as usize, self.salted())
@@ -459,6 +469,12 @@ pub fn is_known_kind(kind: u8) -> bool {
 }
 
 impl FrameHeader {
+    /// Whether the record is an event, and then its bucket.
+    #[must_use]
+    pub fn event_bucket(&self) -> Option<u16> {
+        (self.kind == KIND_EVENT).then(|| StreamId(self.stream_id).bucket())
+    }
+
     /// The frame's length, if all lengths are within bounds and agree (rule F1).
     #[must_use]
     pub fn stated_bytes(&self) -> Option<u32> {

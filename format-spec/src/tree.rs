@@ -185,6 +185,8 @@ fn split(count: u64) -> u64 {
 /// The tree over the heads of all buckets (FORMAT.md section 7.4), of which only what changes is hashed again.
 #[derive(Debug, Clone)]
 pub struct HeadsTree {
+    /// Events in each bucket, and its last link.
+    heads: Vec<(u64, Link)>,
     /// Level by level from the entries on: 4096, 2048, ... 1.
     levels: Vec<Vec<Hash>>,
     /// Entries that were set since the nodes above them were made.
@@ -201,26 +203,33 @@ impl HeadsTree {
     /// The tree over these heads: events in the bucket, and its last link.
     #[must_use]
     pub fn of(head: impl Fn(u16) -> (u64, Link)) -> HeadsTree {
-        let mut tree = HeadsTree {
+        HeadsTree {
+            heads: (0..BUCKET_COUNT).map(head).collect(),
             levels: (0..=HEADS_LEVELS).map(|level| vec![[0; 32]; usize::from(BUCKET_COUNT) >> level]).collect(),
-            changed: vec![false; BUCKET_COUNT.into()],
-        };
-        for bucket in 0..BUCKET_COUNT {
-            let (events, link) = head(bucket);
-            tree.set(bucket, events, link);
+            changed: vec![true; BUCKET_COUNT.into()],
         }
-        tree
     }
 
-    /// Moves the head of a bucket.
-    pub fn set(&mut self, bucket: u16, events: u64, link: Link) {
-        self.levels[0][usize::from(bucket)] = head_entry(bucket, events, &link);
+    /// Events in a bucket, and its last link.
+    #[must_use]
+    pub fn head(&self, bucket: u16) -> (u64, Link) {
+        self.heads[usize::from(bucket)]
+    }
+
+    /// Takes an event into its bucket. Nothing is hashed before somebody asks for the root.
+    pub fn advance(&mut self, bucket: u16, link: Link) {
+        let head = &mut self.heads[usize::from(bucket)];
+        *head = (head.0 + 1, link);
         self.changed[usize::from(bucket)] = true;
     }
 
     /// Root over all heads.
     pub fn root(&mut self) -> Hash {
         let mut changed = std::mem::replace(&mut self.changed, vec![false; BUCKET_COUNT.into()]);
+        for (bucket, _) in (0..BUCKET_COUNT).zip(&changed).filter(|(_, changed)| **changed) {
+            let (events, link) = self.heads[usize::from(bucket)];
+            self.levels[0][usize::from(bucket)] = head_entry(bucket, events, &link);
+        }
         for level in 1..=HEADS_LEVELS {
             changed = changed.chunks_exact(2).map(|pair| pair[0] || pair[1]).collect();
             let (below, above) = self.levels.split_at_mut(level);
@@ -391,11 +400,12 @@ mod tests {
         let expected = |heads: &[(u64, Link)]| crate::hash::heads_root(|bucket| heads[usize::from(bucket)]);
         assert_eq!(tree.root(), expected(&heads));
         for (turn, bucket) in [0, 4095, 17, 17, 2048].into_iter().enumerate() {
-            heads[usize::from(bucket)] = (turn as u64 + 1, Link([turn as u8; 32]));
-            tree.set(bucket, turn as u64 + 1, Link([turn as u8; 32]));
+            let (events, link) = (heads[usize::from(bucket)].0 + 1, Link([turn as u8; 32]));
+            heads[usize::from(bucket)] = (events, link);
+            tree.advance(bucket, link);
             let root = tree.root();
-            assert_eq!(root, expected(&heads));
-            let entry = head_entry(bucket, turn as u64 + 1, &Link([turn as u8; 32]));
+            assert_eq!((root, tree.head(bucket)), (expected(&heads), (events, link)));
+            let entry = head_entry(bucket, events, &link);
             let path = tree.path(bucket);
             assert!(is_included(&Link(entry), bucket.into(), BUCKET_COUNT.into(), &path, &root));
         }

@@ -5,7 +5,7 @@
 use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
-use chainring_format::frame::FrameView;
+use chainring_format::frame::{FrameHeader, FrameView};
 use chainring_format::limits::PACKED_BLOCK_BYTES;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
@@ -215,6 +215,21 @@ impl Segment {
             bytes = read(offset, count.into())?;
         }
         FrameView::parse(bytes, body.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
+    }
+
+    /// The header of the frame at this offset: of a file, its checksum verified; of the image that is being written, as it was put there.
+    pub(crate) fn frame_header(&self, offset: u64, position: u64) -> Result<&FrameHeader, ReadError> {
+        let body = self.body()?;
+        let mut bytes = body.read(self.number, offset, MARK_BYTES)?;
+        let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
+        if bytes.len() < count as usize {
+            bytes = body.read(self.number, offset, count.into())?;
+        }
+        let header = match &body.source {
+            Source::Live(_) => FrameView::peek(bytes).map(|frame| frame.header).ok_or(NO_FRAME),
+            Source::Sealed(_) => FrameView::checked_header(bytes, body.seed.mask(offset)),
+        };
+        header.map_err(|violation| self.damaged(offset, position, violation))
     }
 
     fn damaged(&self, offset: u64, position: u64, violation: Violation) -> ReadError {

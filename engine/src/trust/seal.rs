@@ -159,18 +159,12 @@ pub(super) fn last_seal(catalog: &Catalog, mut position: u64) -> Result<(Option<
     }
 }
 
-/// The heads of all buckets as the tree grows.
-#[derive(Debug)]
-struct Heads {
-    counts: Vec<u64>,
-    events: u64,
-    tree: HeadsTree,
-}
-
 #[derive(Debug)]
 struct State {
     tree: Tree,
-    heads: Heads,
+    heads: HeadsTree,
+    /// Events in the tree.
+    events: u64,
     last_seal: Option<LastSeal>,
     /// The last checkpoint that was signed, to be named by the next seal.
     signed: Option<(TreeHead, [u8; 64])>,
@@ -219,12 +213,12 @@ impl Log {
         tree.grow(&catalog, size, |_| {})?;
         let log_id = self.log_id();
         let head = |bucket: u16| heads[usize::from(bucket)].map_or((0, log_id), |head| (head.count, head.link));
-        let counts: Vec<u64> = (0..BUCKET_COUNT).map(|bucket| head(bucket).0).collect();
-        let heads = Heads { events: counts.iter().sum(), counts, tree: HeadsTree::of(head) };
+        let events = (0..BUCKET_COUNT).map(|bucket| head(bucket).0).sum();
+        let heads = HeadsTree::of(head);
         let signed = last_seal
             .filter(|seal| seal.body.signed_size.get() > 0)
             .map(|LastSeal { body, .. }| (TreeHead { size: body.signed_size.get(), root: body.signed_root }, body.signature));
-        let state = Mutex::new(State { tree, heads, last_seal, signed, last: None, signer });
+        let state = Mutex::new(State { tree, heads, events, last_seal, signed, last: None, signer });
         let inner = Inner {
             sequencer: Arc::clone(sequencer),
             shared,
@@ -289,13 +283,11 @@ impl Inner {
 
     /// Takes durable records into the tree and the heads until there are `size`.
     fn grow(&self, state: &mut State, size: u64) -> Result<(), SealError> {
-        let State { tree, heads, .. } = state;
+        let State { tree, heads, events, .. } = state;
         tree.grow(&self.shared.catalog(), size, |leaf| {
             if let Some(bucket) = leaf.bucket {
-                let count = &mut heads.counts[usize::from(bucket)];
-                *count += 1;
-                heads.events += 1;
-                heads.tree.set(bucket, *count, leaf.link);
+                heads.advance(bucket, leaf.link);
+                *events += 1;
             }
         })?;
         Ok(())
@@ -316,8 +308,8 @@ impl Inner {
             body.previous_seal = state.last_seal.map_or([0; 32], |seal| seal.link.0);
             body.tree_size = size.into();
             body.tree_root = state.tree.root();
-            body.heads_root = state.heads.tree.root();
-            body.events = state.heads.events.into();
+            body.heads_root = state.heads.root();
+            body.events = state.events.into();
             body.log_key = state.signer.public_key();
             if let Some((head, signature)) = state.signed {
                 (body.signed_size, body.signed_root, body.signature) = (head.size.into(), head.root, signature);

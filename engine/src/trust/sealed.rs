@@ -79,7 +79,8 @@ impl Sealed {
     ) -> Option<(Statement, Violation)> {
         let segment = Segment { leaves, blocks, first: self.tree.size() };
         let has_seal = statements.iter().any(|statement| matches!(statement.said, Said::Seal(_)));
-        let mut heads = has_seal.then(|| Heads::new(buckets, log_id));
+        let head = |bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link));
+        let mut heads = has_seal.then(|| HeadsTree::of(head));
         for statement in statements {
             let violation = match &statement.said {
                 Said::Key(body) => self.key(body).err().map(|why| Violation { rule: "E2", why }),
@@ -104,7 +105,7 @@ impl Sealed {
         Ok(())
     }
 
-    fn seal(&mut self, body: &SealBody, link: Link, segment: &Segment<'_>, heads: &mut Heads) -> Result<(), &'static str> {
+    fn seal(&mut self, body: &SealBody, link: Link, segment: &Segment<'_>, heads: &mut HeadsTree) -> Result<(), &'static str> {
         if body.number.get() != self.seals + 1 || body.previous_seal != self.last_seal {
             return Err("the seal does not follow the seal before it");
         }
@@ -116,7 +117,7 @@ impl Sealed {
         if self.tree.root() != body.tree_root {
             return Err("the tree root is not that of the records before the seal");
         }
-        if heads.tree.root() != body.heads_root {
+        if heads.root() != body.heads_root {
             return Err("the heads root is not that of the records before the seal");
         }
         if self.events != body.events.get() {
@@ -130,7 +131,7 @@ impl Sealed {
     }
 
     /// Takes in leaves of a segment until there are `size`.
-    fn grow(&mut self, segment: &Segment<'_>, size: u64, mut heads: Option<&mut Heads>) {
+    fn grow(&mut self, segment: &Segment<'_>, size: u64, mut heads: Option<&mut HeadsTree>) {
         let leaf_at = |position: u64| &segment.leaves[(position - segment.first) as usize];
         while self.tree.size() < size {
             let at = self.tree.size();
@@ -149,25 +150,5 @@ impl Sealed {
                 self.tree.push(&leaf_at(at).link);
             }
         }
-    }
-}
-
-/// Heads of all buckets while records go by.
-struct Heads {
-    counts: Vec<u64>,
-    tree: HeadsTree,
-}
-
-impl Heads {
-    fn new(buckets: &Buckets, log_id: Link) -> Heads {
-        let head = |bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link));
-        let counts = (0..chainring_format::limits::BUCKET_COUNT).map(|bucket| head(bucket).0).collect();
-        Heads { counts, tree: HeadsTree::of(head) }
-    }
-
-    fn advance(&mut self, bucket: u16, link: Link) {
-        let count = &mut self.counts[usize::from(bucket)];
-        *count += 1;
-        self.tree.set(bucket, *count, link);
     }
 }

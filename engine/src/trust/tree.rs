@@ -44,8 +44,8 @@ pub(super) fn for_each_leaf(catalog: &Catalog, from: u64, to: u64, mut each: imp
             }
         };
         at = Some((index, offset));
-        let frame = catalog.segment(index).frame(offset, position)?;
-        each(Leaf { link: frame.link(), bucket: frame.is_event().then(|| frame.bucket()) });
+        let header = catalog.segment(index).frame_header(offset, position)?;
+        each(Leaf { link: Link(header.link), bucket: header.event_bucket() });
     }
     Ok(())
 }

@@ -103,10 +103,30 @@ fn append_for(log: &Log, batches: bool, time: Duration) -> Done<f64> {
     Ok(number as f64 / started.elapsed().as_secs_f64())
 }
 
+/// Threads that each wait for their own event.
+fn append_waiting(log: &Log, threads: u64, time: Duration) -> Done<f64> {
+    let started = Instant::now();
+    let counts: Result<Vec<u64>, chainring::AppendError> = std::thread::scope(|scope| {
+        let wait = |thread: u64| {
+            move || {
+                let mut count = 0;
+                while started.elapsed() < time {
+                    log.append(event(thread << 40 | count, BODY_BYTES))?;
+                    count += 1;
+                }
+                Ok(count)
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(wait(thread))).collect();
+        running.into_iter().map(|thread| thread.join().expect("an appender does not panic")).collect()
+    });
+    Ok(counts?.iter().sum::<u64>() as f64 / started.elapsed().as_secs_f64())
+}
+
 fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
     std::fs::create_dir(dir)?;
     let key = Arc::new(KeyFile::generate(dir.join("key"), "bench")?);
-    for batches in [false, true] {
+    for shape in ["1 thread, waiting", "64 threads, waiting", "1 thread, 1024 in flight", "batches of 1000"] {
         let mut ratios = Vec::new();
         let mut rates = [Vec::new(), Vec::new()];
         let mut seals = 0;
@@ -117,7 +137,11 @@ fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
                 let store = dir.join("log");
                 let log = Options::new().open(&store)?;
                 let sealer = if sealed { Some(log.sealer(key.clone())?.every(Duration::from_secs(1))) } else { None };
-                rate[usize::from(sealed)] = append_for(&log, batches, time)?;
+                rate[usize::from(sealed)] = match shape {
+                    "1 thread, waiting" => append_waiting(&log, 1, time)?,
+                    "64 threads, waiting" => append_waiting(&log, 64, time)?,
+                    _ => append_for(&log, shape == "batches of 1000", time)?,
+                };
                 drop(sealer);
                 if sealed {
                     seals = log.evidence()?.checkpoints.len();
@@ -135,7 +159,7 @@ fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
         };
         let [mut bare, mut sealed] = rates;
         let told = json!({
-            "shape": if batches { "durable batches of 1000" } else { "durable, 1024 in flight" },
+            "shape": shape,
             "rounds": rounds,
             "checkpoints": seals,
             "bare_events_per_second": median(&mut bare),
