@@ -202,9 +202,9 @@ fn proofs(dir: &Path, events: u64, body_bytes: usize) -> Done {
     let (mut receipt_bytes, mut bundle_bytes) = (0, 0);
     for n in 0..RECEIPTS {
         let mut position = Position(1 + n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (checkpoint.head.size - 1));
-        if log.latest().event(position).is_err() {
-            // One of the engine's own.
-            position = Position(position.0 - 1);
+        while log.latest().event(position).is_err() {
+            // One of the engine's own; the last record is a seal, so the search goes round.
+            position = Position((position.0 + 1) % checkpoint.head.size);
         }
         let started = Instant::now();
         receipt_bytes = receipt_bytes.max(prover.receipt(position)?.len());
