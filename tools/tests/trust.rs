@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64ct::{Base64, Encoding};
 use chainring::{Event, KeyFile, Log, Options, Sealer};
 use chainring_reader::{Checkpoint, Claim, Policy, Proved, Trust, VerifierKey, check};
 use common::{Place, run};
@@ -228,9 +229,121 @@ fn the_verifier_in_python_agrees() {
     assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
 }
 
+/// Where the golden proofs are.
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/vectors/proofs")
+}
+
+/// Makes the golden proofs anew, with other keys and salts: only when a change of TRUST.md asks for it.
+fn bless() {
+    let Sealed { place: _place, log, first_key, last_key, earlier, .. } = sealed("golden");
+    let prover = log.prover().unwrap();
+    let position = log.latest().stream("order-5").unwrap().unwrap().backward().nth(1).unwrap().unwrap().position();
+    let event = prover.event(position, Some(earlier.size)).unwrap();
+    let stream = prover.stream("order-5", None).unwrap();
+    let absent = prover.stream("nobody", None).unwrap();
+    let receipt = prover.receipt(position).unwrap();
+    let without =
+        |proof: &str, key: &str| -> String { proof.split_inclusive('\n').filter(|line| line.split(' ').next() != Some(key)).collect() };
+    let body = event.lines().find(|line| line.starts_with("body ")).unwrap();
+    let view = log.latest();
+    let found = view.event(position).unwrap();
+    let commit = chainring_format::hash::body_commit(&salt(body), found.body().unwrap());
+    let withheld = event.replace(body, &format!("erased {}", Base64::encode_string(&commit)));
+    let from = |other: &str, key: &str, proof: &str| -> String {
+        let line = other.split_inclusive('\n').find(|line| line.split(' ').next() == Some(key)).unwrap();
+        proof.split_inclusive('\n').map(|own| if own.split(' ').next() == Some(key) { line } else { own }).collect()
+    };
+    let other = prover.stream("order-6", None).unwrap();
+    let newest = stream.split_inclusive('\n').skip_while(|line| !line.starts_with("event ")).take(4).collect::<String>();
+    let cases = [
+        ("event", event.clone(), &first_key, true),
+        ("withheld", withheld, &first_key, true),
+        ("stream", stream.clone(), &first_key, false),
+        ("absent", absent.clone(), &last_key, false),
+        ("receipt", receipt.clone(), &last_key, false),
+        ("4-trailing", format!("{event}\n"), &first_key, false),
+        ("1-no-seal", without(&stream, "seal"), &first_key, false),
+        ("2-genesis-body", event.replace(genesis_body(&event), &Base64::encode_string(&[1; 96])), &first_key, false),
+        ("4-no-rotation", without(&event, "rotation"), &first_key, false),
+        ("4-receipt-of-another-key", receipt, &first_key, false),
+        ("6-no-consistency", without(&event, "consistency"), &first_key, true),
+        ("7-no-name", from("stream -\n", "stream", &event), &first_key, false),
+        ("8-other-metadata", event.replace("metadata ", "metadata AAAA"), &first_key, false),
+        ("9-other-place", from(&other, "proof", &stream), &first_key, false),
+        (
+            "10-gap",
+            stream.replacen(
+                &stream.split_inclusive('\n').skip_while(|line| !line.starts_with("event ")).skip(4).take(4).collect::<String>(),
+                "",
+                1,
+            ),
+            &first_key,
+            false,
+        ),
+        ("11-other-head", from(&other, "head", &stream), &first_key, false),
+        ("12-newest-left-out", from(&prover.event(position, None).unwrap(), "proof", &stream.replacen(&newest, "", 1)), &first_key, false),
+        (
+            "12-called-absent",
+            ["event", "ids", "metadata", "body", "proof"]
+                .iter()
+                .fold(stream.replace("claim stream", "claim absent"), |proof, key| without(&proof, key)),
+            &first_key,
+            false,
+        ),
+    ];
+    fs::create_dir_all(golden()).unwrap();
+    let saved = log_note(&earlier);
+    fs::write(golden().join("saved.note"), &saved).unwrap();
+    let expectations = cases.iter().map(|(name, proof, key, with_saved)| {
+        fs::write(golden().join(format!("{name}.proof")), proof).unwrap();
+        let trust = Trust { saved: with_saved.then(|| earlier.clone()), ..trusting(key) };
+        let step = check(proof, &trust).err().map(|refused| refused.step);
+        assert_eq!(step.map(|step| step.to_string()), name.split_once('-').map(|(step, _)| step.to_owned()), "{name}");
+        serde_json::json!({ "proof": format!("{name}.proof"), "key": key, "saved": with_saved, "step": step })
+    });
+    let text = serde_json::to_string_pretty(&expectations.collect::<Vec<_>>()).unwrap();
+    fs::write(golden().join("expect.json"), text + "\n").unwrap();
+}
+
+fn salt(body_line: &str) -> [u8; 16] {
+    Base64::decode_vec(body_line.split(' ').nth(1).unwrap()).unwrap().try_into().unwrap()
+}
+
+fn genesis_body(proof: &str) -> &str {
+    proof.lines().find(|line| line.starts_with("genesis ")).unwrap().split(' ').nth(2).unwrap()
+}
+
+/// The golden proofs get the answers that are written beside them, from both verifiers. Anybody's verifier must give them, too.
+#[test]
+fn golden_proofs_get_their_answers() {
+    if std::env::var_os("CHAINRING_BLESS").is_some_and(|value| value == "1") {
+        bless();
+    }
+    let expectations: Vec<serde_json::Value> = serde_json::from_str(&text(&golden().join("expect.json"))).unwrap();
+    let saved = Checkpoint::parse(&text(&golden().join("saved.note"))).unwrap();
+    let script = python();
+    for expected in &expectations {
+        let (name, key) = (expected["proof"].as_str().unwrap(), expected["key"].as_str().unwrap());
+        let with_saved = expected["saved"].as_bool().unwrap();
+        let trust = Trust { saved: with_saved.then(|| saved.clone()), ..trusting(key) };
+        let step = check(&text(&golden().join(name)), &trust).err().map(|refused| u64::from(refused.step));
+        assert_eq!(step, expected["step"].as_u64(), "{name}");
+        if let Some(script) = &script {
+            let mut python = Command::new("python3");
+            python.arg(script).arg(golden().join(name)).args(["--key", key]);
+            if with_saved {
+                python.arg("--saved-checkpoint").arg(golden().join("saved.note"));
+            }
+            let answer: serde_json::Value = serde_json::from_slice(&python.output().unwrap().stdout).unwrap();
+            assert_eq!(answer["step"].as_u64(), expected["step"].as_u64(), "{name}: {answer}");
+        }
+    }
+    assert!(expectations.len() >= 18);
+}
+
 /// A saved checkpoint as its holder may have written it down: nobody asks for its signature.
 fn log_note(checkpoint: &Checkpoint) -> String {
-    use base64ct::{Base64, Encoding};
     let root = Base64::encode_string(&checkpoint.root);
     format!("{}\n{}\n{root}\n\n\u{2014} {} AAAAAAA=\n", checkpoint.name, checkpoint.size, checkpoint.name)
 }

@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::note::{TreeHead, note_name, parse_note, signed_note};
 use super::prove::ProveError;
-use super::seal::{AnchorForm, Checkpoint, read_note};
+use super::seal::{AnchorForm, Checkpoint, read_note, statement_before};
 use crate::log::Store;
 
 /// An artefact that was bound into the log.
@@ -55,7 +55,7 @@ impl Store {
     /// [`ProveError::NoCheckpoint`], [`ProveError::OtherCheckpoint`], damage, or an error of the device.
     pub fn evidence(&self) -> Result<Evidence, ProveError> {
         let mut evidence = Evidence::default();
-        let (note, _) = self.walk_lane(|lane| {
+        let note = self.walk_lane(|lane| {
             match lane {
                 Lane::Seal(seal, checkpoint) => evidence.checkpoints.extend(checkpoint.map(|note| Checkpoint {
                     head: note.0,
@@ -95,8 +95,8 @@ impl Store {
         }
     }
 
-    /// Walks the engine's lane back from the seal of the last checkpoint; `each` says whether to go on. Returns the last note and the log's name in notes.
-    fn walk_lane(&self, mut each: impl FnMut(Lane) -> bool) -> Result<(String, String), ProveError> {
+    /// Walks the engine's lane back from the seal of the last checkpoint; `each` says whether to go on. Returns the last note.
+    fn walk_lane(&self, mut each: impl FnMut(Lane) -> bool) -> Result<String, ProveError> {
         let catalog = self.shared.catalog();
         let note = read_note(self.shared.index.disk()).ok_or(ProveError::NoCheckpoint)?;
         let other = |why| ProveError::OtherCheckpoint { why };
@@ -145,10 +145,10 @@ impl Store {
                 }
                 _ => true,
             };
-            if position == 0 || !goes_on {
-                return Ok((note, name));
-            }
-            position = super::prove::back(position, frame.header.bucket_back.get())?;
+            position = match statement_before(&catalog, position)? {
+                Some(before) if goes_on => before,
+                _ => return Ok(note),
+            };
         }
     }
 }

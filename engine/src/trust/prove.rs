@@ -15,8 +15,9 @@ use chainring_format::{EventId, Link, Position};
 use zerocopy::FromBytes;
 
 use super::note::{ParsedNote, TreeHead, parse_note};
-use super::seal::{CHECKPOINT_FILE, read_note};
+use super::seal::{CHECKPOINT_FILE, read_note, statement_before};
 use super::tree::{Tree, consistency, for_each_leaf, inclusion, root};
+use crate::disk::Access;
 use crate::error::{Fault, FaultKind, ReadError};
 use crate::log::Store;
 use crate::query::View;
@@ -114,7 +115,7 @@ impl Store {
         let seal = last.body().filter(|_| last.header.kind == KIND_SEAL).and_then(|body| SealBody::read_from_bytes(body).ok());
         let seal = seal.ok_or(other("its last record is no seal"))?;
         let parsed: ParsedNote = parse_note(&note, &seal.log_key).ok_or(other("it is not written as one signed by the key in force"))?;
-        let mut tree = Tree::load(disk, &catalog, Some((seal.tree_size.get(), seal.tree_root)))?;
+        let mut tree = Tree::load(disk, Access::Read, &catalog, Some((seal.tree_size.get(), seal.tree_root)))?;
         tree.grow(&catalog, stated, |_| {})?;
         if tree.root() != parsed.head.root {
             return Err(other("the log has another root at its size"));
@@ -287,13 +288,13 @@ impl Prover {
     /// Bodies of all key records under the checkpoint, in order.
     fn rotations(&self) -> Result<Vec<&[u8]>, ProveError> {
         let mut bodies = Vec::new();
-        let mut position = self.head.size - 1;
-        while position > 0 {
+        let mut at = Some(self.head.size - 1);
+        while let Some(position) = at {
             let frame = self.catalog.frame(position)?;
             if frame.header.kind == KIND_KEY {
                 bodies.extend(frame.body());
             }
-            position = back(position, frame.header.bucket_back.get())?;
+            at = statement_before(&self.catalog, position)?;
         }
         bodies.reverse();
         Ok(bodies)
@@ -349,7 +350,7 @@ impl Prover {
 }
 
 /// Position of the record a distance before another one.
-pub(super) fn back(position: u64, distance: u32) -> Result<u64, ProveError> {
+fn back(position: u64, distance: u32) -> Result<u64, ProveError> {
     let far = || ProveError::NotFound { what: format!("the record more than {} before position {position}", BACK_FAR - 1) };
     position.checked_sub(distance.into()).filter(|_| distance > 0 && distance < BACK_FAR).ok_or_else(far)
 }

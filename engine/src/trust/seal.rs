@@ -8,6 +8,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use chainring_format::frame::BACK_FAR;
 use chainring_format::hash::Hash;
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
 use chainring_format::record::{ARTEFACT_BYTES_MAX, AnchorHead, KIND_ANCHOR, KIND_KEY, KIND_SEAL, KeyBody, SealBody, key_statement};
@@ -133,6 +134,17 @@ pub(super) struct LastSeal {
     pub link: Link,
 }
 
+/// Position of the engine's own record before the one at a position; `None` before the genesis record.
+pub(super) fn statement_before(catalog: &Catalog, position: u64) -> Result<Option<u64>, ReadError> {
+    let distance = catalog.frame(position)?.header.bucket_back.get();
+    let Some(mut before) = position.checked_sub(distance.into()).filter(|_| distance > 0) else { return Ok(None) };
+    // That far or farther: some four billion events in a row.
+    while distance == BACK_FAR && catalog.frame(before)?.is_event() {
+        before -= 1;
+    }
+    Ok(Some(before))
+}
+
 /// Walks the engine's lane back from its last record: the last seal, and the key in force.
 pub(super) fn last_seal(catalog: &Catalog, mut position: u64) -> Result<(Option<LastSeal>, Hash), ReadError> {
     let mut key = None;
@@ -148,14 +160,13 @@ pub(super) fn last_seal(catalog: &Catalog, mut position: u64) -> Result<(Option<
                 let body = KeyBody::ref_from_bytes(body).expect("rule F9");
                 key = key.or(Some(body.new_key));
             }
-            _ if position == 0 => {
-                let genesis = body.get(32..64).and_then(|key| key.try_into().ok()).unwrap_or_default();
-                return Ok((None, key.unwrap_or(genesis)));
-            }
             _ => {}
         }
-        // A lane with a gap of 2^32 records is not walked; its last seal lies before that.
-        position = position.saturating_sub(frame.header.bucket_back.get().max(1).into());
+        let Some(before) = statement_before(catalog, position)? else {
+            let genesis = body.get(32..64).and_then(|key| key.try_into().ok()).unwrap_or_default();
+            return Ok((None, key.unwrap_or(genesis)));
+        };
+        position = before;
     }
 }
 
@@ -209,7 +220,7 @@ impl Log {
         let lane = heads[usize::from(ENGINE_LANE)].expect("the genesis record is in it");
         let (last_seal, key) = last_seal(&catalog, lane.position)?;
         let sealed = last_seal.map(|seal| (seal.body.tree_size.get(), seal.body.tree_root));
-        let mut tree = Tree::load(&*environment.disk, &catalog, sealed)?;
+        let mut tree = Tree::load(&*environment.disk, Access::Write, &catalog, sealed)?;
         tree.grow(&catalog, size, |_| {})?;
         let log_id = self.log_id();
         let head = |bucket: u16| heads[usize::from(bucket)].map_or((0, log_id), |head| (head.count, head.link));

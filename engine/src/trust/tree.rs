@@ -81,11 +81,11 @@ impl Tree {
         }
     }
 
-    /// The tree as the file beside the segments has it, if that leads to what a seal states: this root at this size. Else one without leaves.
-    pub(super) fn load(disk: &dyn Disk, catalog: &Catalog, sealed: Option<(u64, Hash)>) -> Result<Tree, ReadError> {
+    /// The tree as the file beside the segments has it, to be read or gone on with, if that leads to what a seal states: this root at this size. Else one without leaves.
+    pub(super) fn load(disk: &dyn Disk, access: Access, catalog: &Catalog, sealed: Option<(u64, Hash)>) -> Result<Tree, ReadError> {
         let Some((size, root)) = sealed else { return Ok(Tree::empty()) };
         // Whatever the file has to say is proved or thrown away, so that it cannot be read is no error.
-        let Some((file, hashes)) = read(disk, size / FAN) else { return Ok(Tree::empty()) };
+        let Some((file, hashes)) = read(disk, access, size / FAN) else { return Ok(Tree::empty()) };
         let mut tree = Tree::empty();
         for hash in hashes {
             tree.take_block(hash);
@@ -191,8 +191,8 @@ impl Tree {
 }
 
 /// What the file holds of the first `blocks` blocks, the most it can.
-fn read(disk: &dyn Disk, blocks: u64) -> Option<(Arc<dyn DiskFile>, Vec<Hash>)> {
-    let file = disk.open(FILE, Access::Write).or_else(|_| disk.open(FILE, Access::Read)).ok()?;
+fn read(disk: &dyn Disk, access: Access, blocks: u64) -> Option<(Arc<dyn DiskFile>, Vec<Hash>)> {
+    let file = disk.open(FILE, access).ok()?;
     let count = (file.bytes().ok()? / HASH_BYTES as u64).min(blocks);
     let mut hashes = vec![[0; HASH_BYTES]; usize::try_from(count).ok()?];
     file.read_exact_at(hashes.as_flattened_mut(), 0).ok()?;
