@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64ct::{Base64, Encoding};
-use chainring::{Event, KeyFile, Log, Options, Sealer};
+use chainring::{Event, KeyFile, Log, Options, Position, Sealer};
 use chainring_reader::{Checkpoint, Claim, Policy, Proved, Trust, VerifierKey, check};
 use common::{Place, run};
 use std::sync::Arc;
@@ -83,12 +83,12 @@ fn what_is_proved_is_what_is_in_the_log() {
         }
     }
     // A receipt is checked by the key that signed it.
-    let receipt = prover.receipt(chainring::Position(17)).unwrap();
+    let receipt = prover.receipt(Position(17)).unwrap();
     assert_eq!(check(&receipt, &trusting(&last_key)).unwrap().position, Some(17));
     assert_eq!(check(&receipt, &trusting(&first_key)).unwrap_err().step, 4);
     // Behind the checkpoint nothing is proved.
     append(&log, 700, 1);
-    assert!(log.prover().unwrap().receipt(chainring::Position(prover.head().size)).is_err());
+    assert!(log.prover().unwrap().receipt(Position(prover.head().size)).is_err());
     drop(sealer);
 }
 
@@ -104,10 +104,10 @@ fn no_change_of_a_proof_changes_what_it_says() {
     let prover = log.prover().unwrap();
     let position = log.latest().stream("order-5").unwrap().unwrap().backward().nth(40).map(|event| event.unwrap().position());
     let bundles = [
-        (prover.event(position.unwrap_or(chainring::Position(200)), Some(earlier.size)).unwrap(), &first_key),
+        (prover.event(position.unwrap_or(Position(200)), Some(earlier.size)).unwrap(), &first_key),
         (prover.stream("order-5", None).unwrap(), &first_key),
         (prover.stream("nobody", None).unwrap(), &last_key),
-        (prover.receipt(chainring::Position(301)).unwrap(), &last_key),
+        (prover.receipt(Position(301)).unwrap(), &last_key),
     ];
     for (index, (proof, key)) in bundles.iter().enumerate() {
         let trust = if index == 0 { Trust { saved: Some(earlier.clone()), ..trusting(key) } } else { trusting(key) };
@@ -178,7 +178,7 @@ fn the_verifier_in_python_agrees() {
     let prover = log.prover().unwrap();
     let saved_note = log_note(&earlier);
     let proofs = [
-        prover.event(chainring::Position(200), Some(earlier.size)).unwrap(),
+        prover.event(Position(200), Some(earlier.size)).unwrap(),
         prover.stream("order-5", None).unwrap(),
         prover.stream("nobody", None).unwrap(),
     ];
@@ -353,7 +353,7 @@ fn log_note(checkpoint: &Checkpoint) -> String {
 fn a_saved_checkpoint_tells_histories_apart() {
     let Sealed { place, log, sealer, first_key, earlier, .. } = sealed("saved");
     let prover = log.prover().unwrap();
-    let bundle = prover.event(chainring::Position(200), Some(earlier.size)).unwrap();
+    let bundle = prover.event(Position(200), Some(earlier.size)).unwrap();
     let with = |saved: Checkpoint| Trust { saved: Some(saved), ..trusting(&first_key) };
     assert!(check(&bundle, &with(earlier.clone())).is_ok());
     let forked = Checkpoint { root: [7; 32], ..earlier.clone() };
@@ -523,4 +523,46 @@ fn time_stamps_are_asked_for_bound_and_checked() {
     assert_eq!(grade["sealed_to"]["size"], grade["durable_to"]);
     assert_eq!(grade["anchored_to"]["size"], 53, "the first checkpoint: genesis, 50 events, the key, the seal");
     assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
+}
+
+/// Crates of others, which know nothing of this project, take our notes, keys and proofs, and refuse them when something is changed.
+#[test]
+fn peers_take_our_notes_and_proofs() {
+    use ct_merkle::{ConsistencyProof, InclusionProof, RootHash};
+    use sha2_0_11::Sha256;
+    use signed_note::{Note, StandardVerifier, VerifierList};
+    let Sealed { place, log, sealer: _sealer, last_key, earlier, .. } = sealed("peers");
+    let prover = log.prover().unwrap();
+    let verify = |note: &str| {
+        let known = VerifierList::new(vec![Box::new(StandardVerifier::new(&last_key).unwrap())]);
+        Note::from_bytes(note.as_bytes()).is_ok_and(|note| note.verify(&known).is_ok_and(|(verified, _)| verified.len() == 1))
+    };
+    assert!(verify(prover.checkpoint()));
+    assert!(!verify(&prover.checkpoint().replacen(&prover.head().size.to_string(), &(prover.head().size - 1).to_string(), 1)));
+    // The file of the key is one of theirs, too.
+    let signer = signed_note::StandardSigner::new(text(&place.join("second")).trim_end()).unwrap();
+    let mut note = Note::new(b"log.example/orders\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", &[]).unwrap();
+    note.add_sigs(&[&signer]).unwrap();
+    assert!(verify(std::str::from_utf8(&note.to_bytes()).unwrap()));
+
+    let root = |hash: [u8; 32], size: u64| RootHash::<Sha256>::new(hash.into(), size);
+    let head = prover.head();
+    for position in (0..head.size).step_by(37) {
+        let receipt = prover.receipt(Position(position)).unwrap();
+        let mut lines = receipt.lines().skip(1);
+        let leaf = Base64::decode_vec(lines.next().unwrap().split(' ').nth(1).unwrap()).unwrap();
+        let path: Vec<u8> = lines.skip(1).take_while(|line| !line.is_empty()).flat_map(|line| Base64::decode_vec(line).unwrap()).collect();
+        let proof = InclusionProof::<Sha256>::try_from_bytes(path).unwrap();
+        let whole = root(head.root, head.size);
+        assert!(whole.verify_inclusion(&leaf, position, &proof).is_ok(), "{position}");
+        let other: Vec<u8> = leaf.iter().map(|byte| byte ^ 1).collect();
+        assert!(whole.verify_inclusion(&other, position, &proof).is_err());
+    }
+    for old in [1, 2, 255, 256, 257, earlier.size, head.size - 1] {
+        let path = prover.consistency(old).unwrap().concat();
+        let proof = ConsistencyProof::<Sha256>::try_from_bytes(path).unwrap();
+        let whole = root(head.root, head.size);
+        assert!(whole.verify_consistency(&root(prover.root_at(old).unwrap(), old), &proof).is_ok(), "{old}");
+        assert!(whole.verify_consistency(&root([5; 32], old), &proof).is_err());
+    }
 }
