@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Prove(Prove),
     /// Ask others to witness the last checkpoint, and bind what they answer
     Anchor(Anchor),
+    /// Write the tree under the last checkpoint as static files, as mirrors and monitors of transparency logs read it
+    Tiles(Tiles),
     /// Check a proof, without any log
     Check(Check),
     /// Explain in words whether the log is sound, and what to do if it is not
@@ -780,4 +782,12 @@ pub(crate) enum AnchorForm {
     Note,
     /// Any other file
     File,
+}
+
+/// Options of `tiles`.
+#[derive(Debug, Args)]
+pub(crate) struct Tiles {
+    /// Directory for the files; what is whole there is not written again
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
 }

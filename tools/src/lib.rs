@@ -90,6 +90,7 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::Keys(args) => trust::keys::run(log, args, out),
         Command::Checkpoint(args) => trust::checkpoint::run(log, args, out),
         Command::Anchor(args) => trust::anchor::run(log, args, out),
+        Command::Tiles(args) => trust::tiles::run(log, args, out),
         Command::Prove(args) => trust::prove::run(log, args, out),
         Command::Demo(_) | Command::Bench(_) | Command::Check(_) => unreachable!("was run before a log was asked for"),
     }

@@ -566,3 +566,38 @@ fn peers_take_our_notes_and_proofs() {
         assert!(whole.verify_consistency(&root([5; 32], old), &proof).is_err());
     }
 }
+
+/// Whoever has nothing but the static files comes to the root of the checkpoint, also when they were written as the log grew.
+#[test]
+fn tiles_give_the_root_of_the_checkpoint() {
+    use sha2::{Digest, Sha256};
+    let Sealed { place, log, sealer, .. } = sealed("tiles");
+    let to = place.join("mirror");
+    let mirror = || ran(&place, &["tiles", "--to", to.to_str().unwrap(), "--json"]);
+    assert!(mirror()["written"].as_u64().unwrap() > 6);
+    append(&log, 700, 700);
+    let head = sealer.seal().unwrap().head;
+    assert_eq!(mirror()["size"], head.size);
+    let root = |hashes: Vec<[u8; 32]>| {
+        let mut frontier = chainring_format::tree::Frontier::new();
+        hashes.into_iter().for_each(|hash| frontier.push(&chainring::Link(hash)));
+        frontier.root()
+    };
+    let tile = |path: String| -> Vec<[u8; 32]> { fs::read(to.join(path)).unwrap().as_chunks::<32>().0.to_vec() };
+    let (whole, rest) = (head.size / 256, head.size % 256);
+    let mut leaves = Vec::new();
+    for number in 0..=whole {
+        let suffix = if number < whole { String::new() } else { format!(".p/{rest}") };
+        let hashes = tile(format!("tile/0/{number:03}{suffix}"));
+        let entries = fs::read(to.join(format!("tile/entries/{number:03}{suffix}"))).unwrap();
+        for (entry, hash) in entries.chunks(118).zip(&hashes) {
+            assert_eq!(entry[..2], 116_u16.to_be_bytes());
+            assert_eq!(<[u8; 32]>::from(Sha256::digest([&[0][..], &entry[2..]].concat())), *hash);
+        }
+        leaves.extend(hashes);
+    }
+    assert_eq!(root(leaves.clone()), head.root);
+    let upper = tile(format!("tile/1/000.p/{whole}"));
+    assert_eq!(upper, leaves.chunks_exact(256).map(|block| root(block.to_vec())).collect::<Vec<_>>());
+    assert_eq!(text(&to.join("checkpoint")).lines().nth(1), Some(&*head.size.to_string()));
+}

@@ -10,7 +10,7 @@ use chainring_format::frame::{BACK_FAR, FrameView, KIND_GENESIS};
 use chainring_format::hash::{self, Hash, LEAF_BYTES, LeafFields};
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
 use chainring_format::record::{KIND_KEY, KIND_SEAL, SealBody};
-use chainring_format::tree::HeadsTree;
+use chainring_format::tree::{HeadsTree, Subtrees};
 use chainring_format::{EventId, Link, Position};
 use zerocopy::FromBytes;
 
@@ -197,6 +197,26 @@ impl Prover {
             return Err(ProveError::NotYetSealed { size: self.head.size });
         }
         Ok(root(&self.tree.over(&self.catalog), size)?)
+    }
+
+    /// The leaf of the record at a position: 116 bytes of which its link is the hash.
+    ///
+    /// # Errors
+    /// As for [`Prover::receipt`].
+    pub fn leaf(&self, position: Position) -> Result<[u8; LEAF_BYTES], ProveError> {
+        Ok(self.record(position.0)?.leaf)
+    }
+
+    /// Hashes of the tree: the roots over `2^level` records each, `count` of them from the one with number `first` on. What tiles are made of.
+    ///
+    /// # Errors
+    /// [`ProveError::NotYetSealed`] if they reach beyond the checkpoint; damage, or an error of the device.
+    pub fn hashes(&self, level: u32, first: u64, count: u64) -> Result<Vec<Hash>, ProveError> {
+        if first.checked_add(count).and_then(|end| end.checked_mul(1_u64.checked_shl(level)?)).is_none_or(|end| end > self.head.size) {
+            return Err(ProveError::NotYetSealed { size: self.head.size });
+        }
+        let tree = self.tree.over(&self.catalog);
+        (first..first + count).map(|index| Ok(tree.subtree(level, index)?)).collect()
     }
 
     /// A bundle for one event: everything somebody needs who has only the key. With `saved`, the size of a checkpoint that they have, also that the log

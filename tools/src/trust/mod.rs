@@ -13,6 +13,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod keys;
 mod ots;
 pub(crate) mod prove;
+pub(crate) mod tiles;
 mod tsp;
 
 impl From<SealError> for Failure {
