@@ -183,11 +183,12 @@ fn sealing_goes_on_beside_appends() {
     for position in [0, 1, 7, checkpoint.head.size - 1] {
         assert!(prover.receipt(Position(position)).unwrap().ends_with(&checkpoint.note));
     }
-    drop(sealer);
+    append(&log, 3);
+    assert_eq!(sealer.finish().unwrap().head.size, log.stats().records);
     log.close().unwrap();
     holds(&store);
     let log = Log::open(&store).unwrap();
-    assert_eq!(log.stats().events, 2000);
+    assert_eq!(log.stats().events, 2003);
 }
 
 /// A signer in memory, which outlives the machine that crashes.

@@ -378,6 +378,25 @@ impl Sealer {
         self.inner.seal()
     }
 
+    /// Ends the thread, if there is one, and seals what has come since: to be called before the log is closed.
+    ///
+    /// # Errors
+    /// As for [`Sealer::seal`].
+    pub fn finish(mut self) -> Result<Checkpoint, SealError> {
+        self.stop();
+        self.inner.seal()
+    }
+
+    fn stop(&mut self) {
+        self.inner.is_over.store(true, Ordering::SeqCst);
+        self.inner.bell.advance();
+        self.inner.bell.wake(1);
+        if let Some(thread) = self.thread.take() {
+            // A sealer that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+
     /// The last checkpoint that this sealer made.
     #[must_use]
     pub fn last(&self) -> Option<Checkpoint> {
@@ -428,13 +447,7 @@ impl Sealer {
 
 impl Drop for Sealer {
     fn drop(&mut self) {
-        self.inner.is_over.store(true, Ordering::SeqCst);
-        self.inner.bell.advance();
-        self.inner.bell.wake(1);
-        if let Some(thread) = self.thread.take() {
-            // A sealer that panicked has said so.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
