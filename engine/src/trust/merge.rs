@@ -1,7 +1,5 @@
 //! Putting the segments' findings together, in order: chains across segments, ids, lineage, footers.
 
-use std::collections::{HashMap, HashSet};
-
 use chainring_format::checksum::Seed;
 use chainring_format::footer::{self, BucketHead, FooterContent};
 use chainring_format::frame::back_distance;
@@ -10,6 +8,7 @@ use chainring_format::limits::ENGINE_LANE;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
+use super::ids::{IdMap, IdSet};
 use super::sealed::Sealed;
 use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd, WRONG_FOOTER};
 use crate::error::{Fault, FaultKind};
@@ -21,10 +20,10 @@ const FOOTER_PLACE_BYTES: u64 = 512;
 /// Where the log stands after the segments merged so far.
 #[derive(Debug)]
 pub(super) struct Merge {
-    streams: HashMap<StreamId, (StreamEnd, u64)>,
+    streams: IdMap<StreamId, (StreamEnd, u64)>,
     names: Vec<String>,
     buckets: Buckets,
-    ids: HashSet<EventId>,
+    ids: IdSet<EventId>,
     log_id: Option<Link>,
     next_position: u64,
     pub events: u64,
@@ -43,10 +42,10 @@ pub(super) struct Merge {
 impl Merge {
     pub(super) fn new() -> Merge {
         Merge {
-            streams: HashMap::new(),
+            streams: IdMap::default(),
             names: Vec::new(),
             buckets: Buckets::new(),
-            ids: HashSet::new(),
+            ids: IdSet::default(),
             log_id: None,
             next_position: 0,
             events: 0,
@@ -259,8 +258,10 @@ impl Merge {
             let name = self.streams.get(id).map_or(u64::MAX, |(_, name)| *name);
             self.streams.insert(*id, (*end, name));
         }
-        for (bucket, end) in &found.buckets {
-            self.buckets.add(*bucket, end.count, end.position, end.link);
+        for (bucket, end) in (0..).zip(&found.buckets) {
+            if let Some(end) = end {
+                self.buckets.add(bucket, end.count, end.position, end.link);
+            }
         }
         self.next_position = found.next_position;
         self.events += found.ids.len() as u64;

@@ -5,6 +5,7 @@
 //! without the store (TRUST.md). Absent on purpose: repair, and checking of proofs, which is for those who do not trust this code.
 
 mod evidence;
+mod ids;
 #[cfg(feature = "ed25519")]
 mod key_file;
 mod merge;

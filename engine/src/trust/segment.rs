@@ -1,16 +1,16 @@
 //! Verifying one segment by itself: everything that its own bytes can show. What hangs on earlier segments is deferred to the merge.
 
-use std::collections::HashMap;
-
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, GenesisBody, back_distance};
 use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
 use chainring_format::lanes::Lanes;
+use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
+use super::ids::IdMap;
 use super::sealed::{Leaf, Said, Statement, blocks};
 use crate::error::{FaultKind, Watermark};
 use crate::segment::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
@@ -87,8 +87,9 @@ pub(super) struct SegmentFindings {
     /// First thing wrong, in file order.
     pub finding: Option<Finding>,
     pub deferred: Vec<Deferred>,
-    pub streams: HashMap<StreamId, StreamEnd>,
-    pub buckets: HashMap<u16, BucketEnd>,
+    pub streams: IdMap<StreamId, StreamEnd>,
+    /// Every bucket and the engine's lane, by number.
+    pub buckets: Vec<Option<BucketEnd>>,
     /// Every event id with position and offset.
     pub ids: Vec<(EventId, u64, u64)>,
     /// Every record.
@@ -138,8 +139,8 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         header,
         finding: None,
         deferred: Vec::new(),
-        streams: HashMap::new(),
-        buckets: HashMap::new(),
+        streams: IdMap::default(),
+        buckets: vec![None; usize::from(ENGINE_LANE) + 1],
         ids: Vec::new(),
         leaves: Vec::new(),
         blocks: Vec::new(),
@@ -372,7 +373,7 @@ impl<'a> Walk<'a> {
             return h1("recorded time runs backwards");
         }
         let bucket = frame.bucket();
-        let bucket_before = found.buckets.get(&bucket).map(|end| (end.position, end.link));
+        let bucket_before = found.buckets[usize::from(bucket)].map(|end| (end.position, end.link));
         let stream_before = found.streams.get(&frame.stream_id()).copied().filter(|_| frame.is_event());
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
@@ -427,8 +428,8 @@ impl<'a> Walk<'a> {
         };
         found.statements.extend(said.map(|said| Statement { said, offset, position, link: frame.link() }));
         found.leaves.push(Leaf { offset, link: frame.link(), bucket, is_event: frame.is_event() });
-        let end = found.buckets.entry(bucket).or_insert(BucketEnd { count: 0, position, link: frame.link() });
-        *end = BucketEnd { count: end.count + 1, position, link: frame.link() };
+        let end = &mut found.buckets[usize::from(bucket)];
+        *end = Some(BucketEnd { count: end.map_or(0, |end| end.count) + 1, position, link: frame.link() });
         found.first_recorded.get_or_insert((recorded_at_ns, position, offset));
         if (position - found.header.first_position.get()).is_multiple_of(POSITION_STRIDE) {
             found.offsets.push(offset_entry(offset));
