@@ -130,7 +130,11 @@ fn another_key_signs_only_after_both_have_said_so() {
     let sealer = log.sealer(first.clone()).unwrap();
     append(&log, 5);
     let before = sealer.seal().unwrap();
+    assert!(matches!(log.sealer(first.clone()).unwrap_err(), SealError::Busy), "one at a time");
+    drop(sealer);
     assert!(matches!(log.sealer(second.clone()).unwrap_err(), SealError::OtherKey { .. }));
+    let sealer = log.sealer(first.clone()).unwrap();
+    assert_eq!(sealer.seal().unwrap(), before, "nothing has come since");
     sealer.rotate(second.clone()).unwrap();
     let after = sealer.seal().unwrap();
     assert_ne!(before.note.lines().last(), after.note.lines().last());

@@ -53,7 +53,7 @@ pub use remember::Remembered;
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
 pub use request::{EventReceipt, EventReceipts, Receipt};
 
-pub(crate) use statement::StatementDraft;
+pub(crate) use statement::{SealingTurn, StatementDraft};
 
 use follow::Follower;
 use live::LiveWriter;
@@ -249,6 +249,8 @@ pub(crate) struct Sequencer {
     /// Bytes published since somebody led last; a hint, for those who only submit.
     waiting_bytes: AtomicU64,
     closed: AtomicBool,
+    /// Somebody seals the log. Two would each go on from the seal that the other has left behind.
+    is_being_sealed: AtomicBool,
     /// Number of this writable open.
     opened_epoch: u64,
     /// Process that opened the log; the child of a fork is another one.
@@ -267,6 +269,7 @@ impl Sequencer {
             helm: Mutex::new(Helm { core, intake }),
             waiting_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            is_being_sealed: AtomicBool::new(false),
             process: std::process::id(),
             is_forked: AtomicBool::new(false),
             index_failed_at: AtomicU64::new(0),

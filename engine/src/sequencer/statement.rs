@@ -17,7 +17,7 @@ use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 
 /// An engine record on its way. Of a seal, position and time are filled in at its turn.
 #[derive(Debug)]
@@ -114,6 +114,26 @@ impl Core {
         self.links.push(link);
         self.next_position += 1;
         EventReceipt { position: Position(position), version: Version(lane.count), link }
+    }
+}
+
+/// The right to append records of the engine's own, which are numbered and hang on each other. One has it at a time.
+#[derive(Debug)]
+pub(crate) struct SealingTurn(Arc<Sequencer>);
+
+impl SealingTurn {
+    /// `None` while somebody else has it.
+    pub(crate) fn take(sequencer: &Arc<Sequencer>) -> Option<SealingTurn> {
+        // Acquire: who has had it before has seen its last record durable.
+        let is_free = !sequencer.is_being_sealed.swap(true, Ordering::Acquire);
+        is_free.then(|| SealingTurn(Arc::clone(sequencer)))
+    }
+}
+
+impl Drop for SealingTurn {
+    fn drop(&mut self) {
+        // Release: for the Acquire in `take`.
+        self.0.is_being_sealed.store(false, Ordering::Release);
     }
 }
 

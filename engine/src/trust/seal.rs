@@ -23,7 +23,7 @@ use crate::disk::{Access, Disk, Environment};
 use crate::error::{AppendError, ReadError};
 use crate::log::Log;
 use crate::segment::Catalog;
-use crate::sequencer::{EventReceipt, Sequencer, Shared, StatementDraft};
+use crate::sequencer::{EventReceipt, SealingTurn, Sequencer, Shared, StatementDraft};
 use crate::sync::model::{Futex, Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -42,6 +42,8 @@ pub enum SealError {
     Append(AppendError),
     /// The log could not be read.
     Read(ReadError),
+    /// Another sealer of this log is there.
+    Busy,
     /// Another key is in force.
     OtherKey {
         /// The key in force, as verifiers are configured with it.
@@ -71,6 +73,7 @@ impl fmt::Display for SealError {
         match self {
             SealError::Append(error) => error.fmt(f),
             SealError::Read(error) => error.fmt(f),
+            SealError::Busy => f.write_str("the log is being sealed by somebody else"),
             SealError::OtherKey { in_force } => write!(f, "another key signs for this log: {in_force}; rotate to sign with this one"),
             SealError::RollbackSuspected { signed_size, records } => write!(
                 f,
@@ -193,6 +196,7 @@ struct Inner {
     state: Mutex<State>,
     bell: Futex,
     is_over: AtomicBool,
+    _turn: SealingTurn,
 }
 
 /// Seals a log and signs checkpoints for it: when asked to, and, if told to, in a thread of its own every so often.
@@ -208,9 +212,10 @@ impl Log {
     /// Begins to seal this log with a key. A log without a key gets this one; one sealer per log at a time.
     ///
     /// # Errors
-    /// [`SealError::OtherKey`], [`SealError::RollbackSuspected`], and what the device says.
+    /// [`SealError::Busy`], [`SealError::OtherKey`], [`SealError::RollbackSuspected`], and what the device says.
     pub fn sealer(&self, signer: Arc<dyn Signer>) -> Result<Sealer, SealError> {
         let (sequencer, environment) = self.parts();
+        let turn = SealingTurn::take(sequencer).ok_or(SealError::Busy)?;
         let shared = Arc::clone(sequencer.shared());
         let name = note_name(self.origin(), &self.log_id());
         // Everything the heads are over is durable, and stays in the views there are.
@@ -239,6 +244,7 @@ impl Log {
             state,
             bell: Futex::default(),
             is_over: AtomicBool::new(false),
+            _turn: turn,
         };
         inner.begin(key)?;
         Ok(Sealer { inner: Arc::new(inner), thread: None })
@@ -259,7 +265,16 @@ impl Inner {
         for note in remembered.iter().chain(&copy) {
             if let Some(parsed) = parse_note(note, &public_key) {
                 self.check_signed(&mut state, &parsed)?;
+                if parsed.head.size == state.tree.size() {
+                    // Nothing has come since.
+                    let time_ns = self.shared.catalog().frame(parsed.head.size - 1)?.header.recorded_at_ns.get();
+                    state.last = Some(Checkpoint { head: parsed.head, time_ns, note: note.clone() });
+                }
             }
+        }
+        if let Some(last) = state.last.as_ref().filter(|last| copy.as_ref() != Some(&last.note)) {
+            // It was signed and remembered, and then something came between.
+            write_note(&*self.environment.disk, &last.note).map_err(SealError::io("keeping the checkpoint"))?;
         }
         if key == [0; 32] {
             let statement = key_statement(&self.log_id, &[0; 32], &public_key);
@@ -275,7 +290,7 @@ impl Inner {
     fn check_signed(&self, state: &mut State, signed: &ParsedNote) -> Result<(), SealError> {
         let (size, records) = (signed.head.size, state.tree.size());
         let suspected = SealError::RollbackSuspected { signed_size: size, records };
-        if signed.name != self.name || size > records {
+        if signed.name != self.name || size == 0 || size > records {
             return Err(suspected);
         }
         if root(&state.tree.over(&self.shared.catalog()), size)? != signed.head.root {
