@@ -63,6 +63,14 @@ fn hashes_beside_the_log_are_never_believed() {
     drop(sealer);
     log.close().unwrap();
     let whole = std::fs::read(store.join("tree")).unwrap();
+    // Changed behind the back of whoever has read it: no proof, rather than a wrong one.
+    let read_only = chainring::Store::open(&store).unwrap();
+    let prover = read_only.prover().unwrap();
+    std::fs::write(store.join("tree"), vec![7; whole.len()]).unwrap();
+    assert!(matches!(prover.receipt(Position(100)).unwrap_err(), chainring::ProveError::OtherCheckpoint { .. }));
+    assert!(matches!(prover.consistency(700).unwrap_err(), chainring::ProveError::OtherCheckpoint { .. }));
+    std::fs::write(store.join("tree"), &whole).unwrap();
+    assert!(prover.receipt(Position(100)).is_ok() && prover.consistency(700).is_ok());
     assert_eq!(whole.len(), 3002 / 256 * 32);
     let mut flipped = whole.clone();
     flipped[40] ^= 1;

@@ -182,6 +182,60 @@ fn split(count: u64) -> u64 {
     1 << (count - 1).ilog2()
 }
 
+/// Root that an inclusion proof leads to from a leaf (RFC 9162 section 2.1.3.2); `None` if it has another length than it must have.
+#[must_use]
+pub fn root_by_inclusion(leaf: &Link, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
+    let (mut at, mut last, mut root) = (index, size.checked_sub(1)?, leaf.0);
+    for hash in path {
+        if last == 0 {
+            return None;
+        }
+        if at & 1 == 1 || at == last {
+            root = node(hash, &root);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            root = node(&root, hash);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    (last == 0 && index < size).then_some(root)
+}
+
+/// Roots of the old and of the new tree that a consistency proof leads to (RFC 9162 section 2.1.4.2), for sizes `0 < old < size`; `None` if it has another
+/// length than it must have.
+#[must_use]
+pub fn roots_by_consistency(old: u64, old_root: &Hash, size: u64, path: &[Hash]) -> Option<(Hash, Hash)> {
+    let mut rest = path.iter();
+    let first = if old.is_power_of_two() { old_root } else { rest.next()? };
+    let (mut at, mut last) = (old.checked_sub(1)?, size.checked_sub(1)?);
+    while at & 1 == 1 {
+        at >>= 1;
+        last >>= 1;
+    }
+    let (mut old_seen, mut new_seen) = (*first, *first);
+    for hash in rest {
+        if last == 0 {
+            return None;
+        }
+        if at & 1 == 1 || at == last {
+            (old_seen, new_seen) = (node(hash, &old_seen), node(hash, &new_seen));
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            new_seen = node(&new_seen, hash);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    (last == 0).then_some((old_seen, new_seen))
+}
+
 /// The tree over the heads of all buckets (FORMAT.md section 7.4), of which only what changes is hashed again.
 #[derive(Debug, Clone)]
 pub struct HeadsTree {
@@ -319,59 +373,6 @@ mod tests {
         assert_eq!(one, other);
     }
 
-    /// RFC 9162 section 2.1.3.2, as it is written there.
-    fn is_included(leaf: &Link, index: u64, size: u64, path: &[Hash], root: &Hash) -> bool {
-        let (mut fn_, mut sn, mut r) = (index, size - 1, leaf.0);
-        for p in path {
-            if sn == 0 {
-                return false;
-            }
-            if fn_ & 1 == 1 || fn_ == sn {
-                r = node(p, &r);
-                while fn_ & 1 == 0 && fn_ != 0 {
-                    fn_ >>= 1;
-                    sn >>= 1;
-                }
-            } else {
-                r = node(&r, p);
-            }
-            fn_ >>= 1;
-            sn >>= 1;
-        }
-        sn == 0 && r == *root
-    }
-
-    /// RFC 9162 section 2.1.4.2, as it is written there.
-    fn is_consistent(old: u64, size: u64, old_root: &Hash, root: &Hash, path: &[Hash]) -> bool {
-        let mut path = path.to_vec();
-        if old.is_power_of_two() {
-            path.insert(0, *old_root);
-        }
-        let (mut fn_, mut sn) = (old - 1, size - 1);
-        while fn_ & 1 == 1 {
-            fn_ >>= 1;
-            sn >>= 1;
-        }
-        let (mut fr, mut sr) = (path[0], path[0]);
-        for c in &path[1..] {
-            if sn == 0 {
-                return false;
-            }
-            if fn_ & 1 == 1 || fn_ == sn {
-                (fr, sr) = (node(c, &fr), node(c, &sr));
-                while fn_ & 1 == 0 && fn_ != 0 {
-                    fn_ >>= 1;
-                    sn >>= 1;
-                }
-            } else {
-                sr = node(&sr, c);
-            }
-            fn_ >>= 1;
-            sn >>= 1;
-        }
-        sn == 0 && fr == *old_root && sr == *root
-    }
-
     #[test]
     fn proofs_hold_by_the_procedures_of_rfc_9162() {
         let all = leaves(70);
@@ -380,14 +381,21 @@ mod tests {
             let whole = by_definition(&all[..size as usize]);
             for index in 0..size {
                 let Ok(path) = inclusion(&tree, index, size);
-                assert!(is_included(&all[index as usize], index, size, &path, &whole), "{index} of {size}");
-                assert!(!is_included(&Link([9; 32]), index, size, &path, &whole));
+                assert_eq!(root_by_inclusion(&all[index as usize], index, size, &path), Some(whole), "{index} of {size}");
+                assert_ne!(root_by_inclusion(&Link([9; 32]), index, size, &path), Some(whole));
+                assert_eq!(
+                    root_by_inclusion(&all[index as usize], index, size, &[&path[..], &[whole]].concat()),
+                    None,
+                    "one hash too many"
+                );
             }
             for old in 1..size {
                 let Ok(path) = consistency(&tree, old, size);
                 let before = by_definition(&all[..old as usize]);
-                assert!(is_consistent(old, size, &before, &whole, &path), "{old} to {size}");
-                assert!(!is_consistent(old, size, &[9; 32], &whole, &path));
+                assert_eq!(roots_by_consistency(old, &before, size, &path), Some((before, whole)), "{old} to {size}");
+                let mut other = path.clone();
+                other[0][0] ^= 1;
+                assert_ne!(roots_by_consistency(old, &before, size, &other), Some((before, whole)));
             }
         }
     }
@@ -407,7 +415,7 @@ mod tests {
             assert_eq!((root, tree.head(bucket)), (expected(&heads), (events, link)));
             let entry = head_entry(bucket, events, &link);
             let path = tree.path(bucket);
-            assert!(is_included(&Link(entry), bucket.into(), BUCKET_COUNT.into(), &path, &root));
+            assert_eq!(root_by_inclusion(&Link(entry), bucket.into(), BUCKET_COUNT.into(), &path), Some(root));
         }
     }
 }

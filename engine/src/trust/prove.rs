@@ -16,7 +16,7 @@ use zerocopy::FromBytes;
 
 use super::note::{ParsedNote, TreeHead, parse_note};
 use super::seal::{CHECKPOINT_FILE, read_note, statement_before};
-use super::tree::{Tree, consistency, for_each_leaf, inclusion, root};
+use super::tree::{Tree, consistency, for_each_leaf, inclusion, root, root_by_inclusion, roots_by_consistency};
 use crate::disk::Access;
 use crate::error::{Fault, FaultKind, ReadError};
 use crate::log::Store;
@@ -68,6 +68,9 @@ impl From<ReadError> for ProveError {
         ProveError::Read(error)
     }
 }
+
+/// The hashes were right when the prover was made. Another one makes them anew.
+const DAMAGED_HASHES: ProveError = ProveError::OtherCheckpoint { why: "the hashes beside the log have changed since they were read" };
 
 /// A record with everything its link is made of.
 struct Record<'a> {
@@ -185,7 +188,17 @@ impl Prover {
         if old > self.head.size {
             return Err(ProveError::NotYetSealed { size: self.head.size });
         }
-        Ok(consistency(&self.tree.over(&self.catalog), old, self.head.size)?)
+        let tree = self.tree.over(&self.catalog);
+        let path = consistency(&tree, old, self.head.size)?;
+        if old > 0 && old < self.head.size {
+            // A wrong proof would be taken for two histories of the log.
+            let old_root = root(&tree, old)?;
+            let led_to = roots_by_consistency(old, &old_root, self.head.size, &path);
+            if led_to != Some((old_root, self.head.root)) {
+                return Err(DAMAGED_HASHES);
+            }
+        }
+        Ok(path)
     }
 
     /// Root of the tree over the first `size` records.
@@ -324,7 +337,10 @@ impl Prover {
         if position >= self.head.size {
             return Err(ProveError::NotYetSealed { size: self.head.size });
         }
-        Ok(inclusion(&self.tree.over(&self.catalog), position, self.head.size)?)
+        let path = inclusion(&self.tree.over(&self.catalog), position, self.head.size)?;
+        let link = self.catalog.frame(position)?.link();
+        let is_right = root_by_inclusion(&link, position, self.head.size, &path) == Some(self.head.root);
+        if is_right { Ok(path) } else { Err(DAMAGED_HASHES) }
     }
 
     /// A record, its leaf made anew from what its frame says and from the links before it.

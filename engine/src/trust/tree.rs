@@ -233,4 +233,4 @@ impl Subtrees for Over<'_> {
     }
 }
 
-pub(super) use tree::{consistency, inclusion, root};
+pub(super) use tree::{consistency, inclusion, root, root_by_inclusion, roots_by_consistency};
