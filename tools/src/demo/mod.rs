@@ -16,7 +16,6 @@ mod folded;
 mod jury;
 mod proof;
 mod story;
-mod stranger;
 mod tamper;
 mod telling;
 mod told;
@@ -60,7 +59,7 @@ pub(crate) fn run(keep: Option<&Path>, json: bool, to: &mut dyn Write) -> Answer
 
 /// Tells the whole story below a directory.
 fn tell(root: &Path, out: &mut dyn Write) -> Result<(Mistake, Remedy, Proof), Failure> {
-    let log = Options::new().segment_bytes(SEGMENT_BYTES).origin("shop.example/orders").open(root.join("store"))?;
+    let log = Options::new().segment_bytes(SEGMENT_BYTES).origin("chainring demo").open(root.join("store"))?;
     let author = Author::new(&log);
     let chat = story::a_parcel_is_late(&author)?;
     let mistake = story::the_agent_cancels(&author, &chat)?;
@@ -70,10 +69,8 @@ fn tell(root: &Path, out: &mut dyn Write) -> Result<(Mistake, Remedy, Proof), Fa
     telling::why(&log, &mistake, out)?;
     let remedy = story::staff_take_it_back(&author, &mistake)?;
     telling::taken_back(&log, &mistake, &remedy, out)?;
-    let handed = stranger::hand_out(&log, root, &mistake)?;
     log.close()?;
     let proof = proof::prove(root, &mistake, out)?;
-    stranger::told(&handed, out)?;
     Ok((mistake, remedy, proof))
 }
 
