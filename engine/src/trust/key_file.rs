@@ -11,7 +11,7 @@ use chainring_format::hash::Hash;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::Signer;
-use super::note::verifier_key;
+use super::note::{is_key_name, key_id_text, verifier_key};
 
 /// Longest key file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -48,14 +48,13 @@ impl KeyFile {
     /// As for [`KeyFile::generate`], and those of `seal`.
     pub fn generate_with(path: impl AsRef<Path>, name: &str, seal: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>) -> io::Result<KeyFile> {
         let path = path.as_ref();
-        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+') {
+        if !is_key_name(name) {
             return Err(invalid("the name of a key has no white space, no control characters and no +"));
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
         let key = SigningKey::from_bytes(&seed);
-        let public = verifier_key(name, &key.verifying_key().to_bytes());
-        let id = public.rsplit('+').nth(1).unwrap_or_default();
+        let id = key_id_text(name, &key.verifying_key().to_bytes());
         let line = format!("{HEAD}{name}+{id}+{}\n", Base64::encode_string(&[&[1], &seed[..]].concat()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(&seal(line.as_bytes())?)?;
@@ -91,7 +90,7 @@ impl KeyFile {
         let key: [u8; 33] = Base64::decode_vec(key).ok().and_then(|key| key.try_into().ok()).ok_or_else(not_a_key)?;
         let (1, seed) = (key[0], key.last_chunk::<32>().expect("32 of 33 bytes")) else { return Err(not_a_key()) };
         let key = SigningKey::from_bytes(seed);
-        let is_own_id = verifier_key(name, &key.verifying_key().to_bytes()).rsplit('+').nth(1) == Some(id);
+        let is_own_id = key_id_text(name, &key.verifying_key().to_bytes()) == id;
         if is_own_id { Ok(KeyFile { path: path.to_owned(), name: name.to_owned(), key }) } else { Err(not_a_key()) }
     }
 

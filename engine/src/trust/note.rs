@@ -23,7 +23,8 @@ pub fn note_name(origin: &str, log_id: &Link) -> String {
     if is_key_name(origin) { origin.to_owned() } else { format!("chainring.invalid/{log_id}") }
 }
 
-fn is_key_name(name: &str) -> bool {
+/// Whether a key can have this name.
+pub(super) fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
@@ -47,11 +48,15 @@ fn key_id(name: &str, public_key: &Hash) -> [u8; 4] {
     *Sha256::digest(named).first_chunk().expect("4 of 32 bytes")
 }
 
+/// The id of a key as it stands in keys that are written down.
+pub(super) fn key_id_text(name: &str, public_key: &Hash) -> String {
+    format!("{:08x}", u32::from_be_bytes(key_id(name, public_key)))
+}
+
 /// The public key in the form that verifiers are configured with: `NAME+KEYID+KEY`.
 #[must_use]
 pub fn verifier_key(name: &str, public_key: &Hash) -> String {
-    let id = u32::from_be_bytes(key_id(name, public_key));
-    format!("{name}+{id:08x}+{}", Base64::encode_string(&[&[ED25519], &public_key[..]].concat()))
+    format!("{name}+{}+{}", key_id_text(name, public_key), Base64::encode_string(&[&[ED25519], &public_key[..]].concat()))
 }
 
 /// A checkpoint taken apart: what it says, and who signed it. Signatures are not checked here.
