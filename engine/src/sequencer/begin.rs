@@ -5,8 +5,8 @@
 
 use chainring_format::commit::CommitTrailer;
 use chainring_format::frame::{FrameFields, GenesisBody, KIND_GENESIS, back_distance, slot_crc};
-use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
-use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::hash::{CommitHasher, Hash};
+use chainring_format::limits::BUCKET_COUNT;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, SUITE, StreamId};
 use zerocopy::{FromZeros, IntoBytes};
@@ -15,6 +15,7 @@ use super::core::{Core, CoreOptions, Intake, segment_salt};
 use super::decide::Found;
 use super::live::LiveWriter;
 use super::recover::{LastSegment, Recovered};
+use super::statement::statement_link;
 use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
 use crate::disk::{DirectoryLock, Environment};
 use crate::error::OpenError;
@@ -32,24 +33,7 @@ fn genesis(environment: &Environment, seed: &[u8; 32], origin: &str) -> (u64, Li
     body.suite = u16::from(SUITE).into();
     body.origin_bytes = (origin.len() as u16).into();
     let body = [body.as_bytes(), origin.as_bytes()].concat();
-    let digest = hash::event_digest(&EventContent {
-        stream_id: StreamId::default(),
-        event_id: EventId::default(),
-        batch_id: EventId::default(),
-        batch_index: 0,
-        batch_count: 0,
-        body_commit: &hash::body_commit(&[0; 16], &body),
-        metadata: &[],
-    });
-    let link = hash::link(&hash::leaf(&LeafFields {
-        kind: KIND_GENESIS,
-        bucket: ENGINE_LANE,
-        version: 0,
-        recorded_at_ns: created_at_ns,
-        digest: &digest,
-        prev_bucket: &[0; 32],
-        prev_stream: &[0; 32],
-    }));
+    let link = statement_link(KIND_GENESIS, 0, created_at_ns, &body, &[0; 32]);
     let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
     (created_at_ns, link, body, commit_digest)
 }

@@ -3,10 +3,10 @@
 //! Nothing is decided about them here but one thing: a seal is over records of its own segment or right before it (rule E1).
 
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance, frame_bytes, slot_crc};
-use chainring_format::hash::{self, EventContent, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, LeafFields};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_SEAL, SealBody};
-use chainring_format::{EventId, Position, StreamId, Version};
+use chainring_format::{EventId, Link, Position, StreamId, Version};
 use zerocopy::FromBytes;
 
 use super::core::{Answers, Core, Held};
@@ -30,6 +30,28 @@ impl StatementDraft {
     fn frame_bytes(&self) -> u64 {
         frame_bytes(0, 0, self.body.len(), false)
     }
+}
+
+/// Link of a record of the engine's own behind the one with the link `before`; zero, where none is.
+pub(super) fn statement_link(kind: u8, version: u64, recorded_at_ns: u64, body: &[u8], before: &Hash) -> Link {
+    let digest = hash::event_digest(&EventContent {
+        stream_id: StreamId::default(),
+        event_id: EventId::default(),
+        batch_id: EventId::default(),
+        batch_index: 0,
+        batch_count: 0,
+        body_commit: &hash::body_commit(&[0; 16], body),
+        metadata: &[],
+    });
+    hash::link(&hash::leaf(&LeafFields {
+        kind,
+        bucket: ENGINE_LANE,
+        version,
+        recorded_at_ns,
+        digest: &digest,
+        prev_bucket: before,
+        prev_stream: before,
+    }))
 }
 
 impl Core {
@@ -71,24 +93,7 @@ impl Core {
         debug_assert_ne!(draft.kind, KIND_EVENT, "events are decided");
         let position = self.next_position;
         let lane = self.buckets.get(ENGINE_LANE).expect("the genesis record is in it");
-        let digest = hash::event_digest(&EventContent {
-            stream_id: StreamId::default(),
-            event_id: EventId::default(),
-            batch_id: EventId::default(),
-            batch_index: 0,
-            batch_count: 0,
-            body_commit: &hash::body_commit(&[0; 16], &draft.body),
-            metadata: &[],
-        });
-        let link = hash::link(&hash::leaf(&LeafFields {
-            kind: draft.kind,
-            bucket: ENGINE_LANE,
-            version: lane.count,
-            recorded_at_ns: self.time_ns,
-            digest: &digest,
-            prev_bucket: &lane.link.0,
-            prev_stream: &lane.link.0,
-        }));
+        let link = statement_link(draft.kind, lane.count, self.time_ns, &draft.body, &lane.link.0);
         let back = back_distance(position, Some(lane.position));
         self.writer.place_frame(
             position,

@@ -5,9 +5,9 @@ use chainring_format::hash::Hash;
 use chainring_format::record::{AnchorHead, KIND_ANCHOR, KIND_SEAL, SealBody};
 use zerocopy::FromBytes;
 
-use super::note::{TreeHead, note_name, parse_note, signed_note};
-use super::prove::ProveError;
-use super::seal::{AnchorForm, Checkpoint, read_note, statement_before};
+use super::note::{TreeHead, note_name, signed_note};
+use super::prove::{LastCheckpoint, ProveError};
+use super::seal::{AnchorForm, Checkpoint, statement_before};
 use crate::log::Store;
 
 /// An artefact that was bound into the log.
@@ -98,27 +98,17 @@ impl Store {
     /// Walks the engine's lane back from the seal of the last checkpoint; `each` says whether to go on. Returns the last note.
     fn walk_lane(&self, mut each: impl FnMut(Lane) -> bool) -> Result<String, ProveError> {
         let catalog = self.shared.catalog();
-        let note = read_note(self.shared.index.disk()).ok_or(ProveError::NoCheckpoint)?;
-        let other = |why| ProveError::OtherCheckpoint { why };
+        let LastCheckpoint { note, parsed, .. } = self.last_checkpoint(&catalog)?;
         let name = note_name(self.origin(), &self.log_id());
-        let size: u64 = note.lines().nth(1).and_then(|size| size.parse().ok()).ok_or(other("it is no checkpoint"))?;
-        if size == 0 || size > self.shared.watermark() {
-            return Err(other("it is over more records than there are"));
-        }
-        // Of the checkpoint that ends with a seal, the signature is known from the seal behind it.
-        let mut known: Option<(TreeHead, [u8; 64])> = None;
-        let mut position = size - 1;
+        // Of the checkpoint that ends with a seal, the signature is known from the seal behind it; of the last one, from the note.
+        let mut known = Some((parsed.head, parsed.signature));
+        let mut position = parsed.head.size - 1;
         loop {
             let frame = catalog.frame(position)?;
             let body = frame.body().unwrap_or_default();
             let goes_on = match frame.header.kind {
                 KIND_SEAL => {
                     let seal = SealBody::read_from_bytes(body).expect("rule F8");
-                    if position == size - 1 {
-                        let parsed =
-                            parse_note(&note, &seal.log_key).ok_or(other("it is not written as one signed by the key in force"))?;
-                        known = Some((parsed.head, parsed.signature));
-                    }
                     let own = known.filter(|(head, _)| head.size == position + 1);
                     let checkpoint = own.map(|(head, signature)| (head, signed_note(&name, &head, &seal.log_key, &signature)));
                     if seal.signed_size.get() > 0 {

@@ -92,6 +92,13 @@ pub struct Prover {
     heads: Heads,
 }
 
+/// A checkpoint as it lies in the store.
+pub(super) struct LastCheckpoint {
+    pub note: String,
+    pub parsed: ParsedNote,
+    pub seal: SealBody,
+}
+
 /// Heads of all buckets at the size that the seal is over.
 #[derive(Debug)]
 struct Heads {
@@ -107,26 +114,32 @@ impl Store {
     /// [`ProveError::NoCheckpoint`], [`ProveError::OtherCheckpoint`], and what the device says.
     pub fn prover(&self) -> Result<Prover, ProveError> {
         let disk = self.shared.index.disk();
-        let note = read_note(disk).ok_or(ProveError::NoCheckpoint)?;
-        let other = |why| ProveError::OtherCheckpoint { why };
-        let stated: u64 = note.lines().nth(1).and_then(|size| size.parse().ok()).ok_or(other("it is no checkpoint"))?;
-        let (catalog, records) = (self.shared.catalog(), self.shared.watermark());
-        if stated == 0 || stated > records {
-            return Err(other("it is over more records than there are"));
-        }
-        let last = catalog.frame(stated - 1)?;
-        let seal = last.body().filter(|_| last.header.kind == KIND_SEAL).and_then(|body| SealBody::read_from_bytes(body).ok());
-        let seal = seal.ok_or(other("its last record is no seal"))?;
-        let parsed: ParsedNote = parse_note(&note, &seal.log_key).ok_or(other("it is not written as one signed by the key in force"))?;
+        let catalog = self.shared.catalog();
+        let LastCheckpoint { note, parsed, seal } = self.last_checkpoint(&catalog)?;
         let mut tree = Tree::load(disk, Access::Read, &catalog, Some((seal.tree_size.get(), seal.tree_root)))?;
-        tree.grow(&catalog, stated, |_| {})?;
+        tree.grow(&catalog, parsed.head.size, |_| {})?;
         if tree.root() != parsed.head.root {
-            return Err(other("the log has another root at its size"));
+            return Err(ProveError::OtherCheckpoint { why: "the log has another root at its size" });
         }
         let log_id = self.log_id();
         let heads = self.heads_at(&catalog, seal.tree_size.get(), log_id)?;
         let view = self.latest();
         Ok(Prover { catalog, view, tree, note, head: parsed.head, log_id, seal, heads })
+    }
+
+    /// The checkpoint that lies in the store, and the seal it ends with. Whether its root is that of the log is not asked.
+    pub(super) fn last_checkpoint(&self, catalog: &Catalog) -> Result<LastCheckpoint, ProveError> {
+        let note = read_note(self.shared.index.disk()).ok_or(ProveError::NoCheckpoint)?;
+        let other = |why| ProveError::OtherCheckpoint { why };
+        let size: u64 = note.lines().nth(1).and_then(|size| size.parse().ok()).ok_or(other("it is no checkpoint"))?;
+        if size == 0 || size > self.shared.watermark() {
+            return Err(other("it is over more records than there are"));
+        }
+        let last = catalog.frame(size - 1)?;
+        let seal = last.body().filter(|_| last.header.kind == KIND_SEAL).and_then(|body| SealBody::read_from_bytes(body).ok());
+        let seal = seal.ok_or(other("its last record is no seal"))?;
+        let parsed = parse_note(&note, &seal.log_key).ok_or(other("it is not written as one signed by the key in force"))?;
+        Ok(LastCheckpoint { note, parsed, seal })
     }
 
     fn heads_at(&self, catalog: &Catalog, size: u64, log_id: Link) -> Result<Heads, ReadError> {
