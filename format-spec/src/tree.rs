@@ -59,6 +59,18 @@ impl Frontier {
         self.size
     }
 
+    /// Roots of the complete subtrees it is made of, the largest first: what a frontier is gone on from later.
+    #[must_use]
+    pub fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// A frontier of that size with these peaks; `None` if their number is not the size's.
+    #[must_use]
+    pub fn of_peaks(size: u64, peaks: Vec<Hash>) -> Option<Frontier> {
+        (peaks.len() == size.count_ones() as usize).then_some(Frontier { size, peaks })
+    }
+
     /// Takes in the next leaf.
     pub fn push(&mut self, leaf: &Link) {
         self.push_subtree(0, leaf.0);

@@ -520,6 +520,18 @@ pub(crate) struct Verify {
     /// What was seen of this log before; it must still hold it
     #[arg(long, value_name = "POSITION[:LINK]")]
     pub(crate) expect_at_least: Vec<Remembered>,
+    /// Do not read again what lies under a checkpoint that was kept: the log must lead to it, and what comes behind must follow
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "reader")]
+    pub(crate) since: Option<PathBuf>,
+    /// Go on where the last verification with --remember or --resume ended, and remember how far this one came
+    #[arg(long, conflicts_with_all = ["reader", "since"])]
+    pub(crate) resume: bool,
+    /// Remember in the log's directory how far it holds, for --resume and for the grade that info shows
+    #[arg(long, conflicts_with = "reader")]
+    pub(crate) remember: bool,
+    /// Read at most so much a second, such as 20MiB: for verifying beside other work
+    #[arg(long, value_name = "BYTES", value_parser = bytes_per_second, conflicts_with = "reader")]
+    pub(crate) rate: Option<u64>,
     /// Also check what was bound about checkpoints: that each is about a checkpoint of this log, and from when it is
     #[arg(long)]
     pub(crate) anchors: bool,
@@ -561,6 +573,10 @@ fn at_least_one(text: &str) -> Result<u64, String> {
 fn payload_bytes(text: &str) -> Result<u64, String> {
     let bytes = size(text).ok_or("not a size: expected a number such as 256, 1KiB or 4MiB")?;
     if bytes <= PAYLOAD_BYTES_MAX { Ok(bytes) } else { Err(format!("a body has at most {PAYLOAD_BYTES_MAX} bytes here")) }
+}
+
+fn bytes_per_second(text: &str) -> Result<u64, String> {
+    size(text).filter(|&bytes| bytes > 0).ok_or_else(|| "expected a size such as 500KiB or 20MiB".into())
 }
 
 fn zipf_exponent(text: &str) -> Result<f64, String> {

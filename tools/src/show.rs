@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{EventRef, Store, Version};
-use serde_json::json;
+use chainring::{EventRef, Grades, Store, Version};
+use serde_json::{Value, json};
 
 use crate::cli::{Cat, Streams, Tail};
 use crate::export;
@@ -124,12 +124,38 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// How far the log is what, as `info` and `explain` have it: numbers of records, from the first one on, and since how long.
+pub(crate) fn grade(grades: &Grades) -> Value {
+    let dated = |graded: Option<(u64, u64)>| graded.map(|(size, at_ns)| json!({ "size": size, "age_seconds": age_seconds(at_ns) }));
+    json!({
+        "durable_to": grades.durable_to,
+        "chained_to": grades.durable_to,
+        "verified_to": dated(grades.verified_to),
+        "sealed_to": dated(grades.sealed_to),
+        "anchored_to": dated(grades.anchored_to),
+    })
+}
+
+/// The same in words.
+pub(crate) fn grade_rows(grades: &Grades) -> [(&'static str, String); 4] {
+    let words = |(size, at_ns)| format!("the first {}, {:.0} s ago", grouped(size), age_seconds(at_ns));
+    let dated = |graded: Option<(u64, u64)>| graded.map_or_else(|| "never".to_owned(), words);
+    [
+        ("durable and chained", format!("all {} records", grouped(grades.durable_to))),
+        ("verified here", dated(grades.verified_to)),
+        ("sealed", dated(grades.sealed_to)),
+        ("anchored", dated(grades.anchored_to)),
+    ]
+}
+
+fn age_seconds(at_ns: u64) -> f64 {
+    time::to_nanoseconds(time::now()).saturating_sub(at_ns) as f64 / 1e9
+}
+
 /// `info`: numbers about the log.
 pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
     let (stats, report, grades) = (store.stats(), store.report(), store.grades()?);
-    let now_ns = time::to_nanoseconds(time::now());
-    let age = |at_ns: u64| now_ns.saturating_sub(at_ns) as f64 / 1e9;
     let bytes_per_event = if stats.events == 0 { 0.0 } else { stats.bytes as f64 / stats.events as f64 };
     if out.json {
         let object = json!({
@@ -148,12 +174,7 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             "log_id": stats.log_id.to_string(),
             "watermark": report.watermark.position,
             "rollback_suspected": report.rollback.is_some(),
-            "grade": {
-                "durable_to": grades.durable_to,
-                "chained_to": grades.durable_to,
-                "sealed_to": grades.sealed_to.map(|(size, at_ns)| json!({ "size": size, "age_seconds": age(at_ns) })),
-                "anchored_to": grades.anchored_to.map(|(size, at_ns)| json!({ "size": size, "age_seconds": age(at_ns) })),
-            },
+            "grade": grade(&grades),
         });
         writeln!(out, "{object}")?;
     } else {
@@ -170,11 +191,8 @@ pub(crate) fn info(path: &Path, out: &mut Out) -> Answer {
             ("format", stats.format_version.to_string()),
             ("write path", stats.write_path.to_owned()),
             ("log id", stats.log_id.to_string()),
-            ("durable and chained", format!("all {} records", grouped(grades.durable_to))),
         ];
-        let graded = |(size, at_ns)| format!("the first {}, {:.0} s ago", grouped(size), age(at_ns));
-        rows.push(("sealed", grades.sealed_to.map_or_else(|| "never".to_owned(), graded)));
-        rows.push(("anchored", grades.anchored_to.map_or_else(|| "never".to_owned(), graded)));
+        rows.extend(grade_rows(&grades));
         if !stats.origin.is_empty() {
             rows.push(("origin", printable(&stats.origin)));
         }

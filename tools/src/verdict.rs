@@ -16,6 +16,10 @@ pub(crate) struct Verdict {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
     pub(crate) verified_to: Option<u64>,
+    /// Records before the first that was looked at.
+    pub(crate) since: u64,
+    /// Root over everything, where everything holds and the verifier says it.
+    pub(crate) root: Option<[u8; 32]>,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -56,7 +60,8 @@ pub(crate) fn by_engine(store: &Path, options: &VerifyOptions<'_>) -> Result<Ver
         why: fault.why,
     });
     let verified_to = report.verified_to.map(|position| position.0);
-    Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to, fault })
+    let root = report.head.map(|head| head.root);
+    Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to, since: report.since, root, fault })
 }
 
 /// Asks the independent reader, and holds what is remembered against the records it shows.
@@ -84,7 +89,8 @@ pub(crate) fn by_reader(store: &Path, expected: &[Remembered]) -> Result<Verdict
     });
     let remembered = || expected.iter().find_map(|seen| not_held(seen, links.get(&seen.position.0).copied(), report.records));
     let fault = fault.or_else(remembered);
-    Ok(Verdict { records: report.records, events: report.events, bytes: report.bytes, verified_to: report.verified_to, fault })
+    let (records, events, bytes) = (report.records, report.events, report.bytes);
+    Ok(Verdict { records, events, bytes, verified_to: report.verified_to, since: 0, root: None, fault })
 }
 
 /// Rule R4 for a store in which everything holds; the reader does not know it, since it is not about the store's bytes.

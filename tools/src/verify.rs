@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use chainring::{Remembered, VerifyOptions};
+use chainring::{Remembered, Store, TreeHead, VerifyOptions, note_name};
 use serde_json::json;
 
 use crate::cli::Verify;
+use crate::form::members::hex;
 use crate::output::{Answer, BAD, Failure, GOOD, Out, grouped, progress, sized, spinner};
 use crate::trust;
 use crate::verdict::{self, Fault, Verdict};
@@ -15,7 +16,7 @@ use crate::verdict::{self, Fault, Verdict};
 /// The command.
 pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
     let started = Instant::now();
-    let findings = if args.reader { by_reader(path, &args.expect_at_least)? } else { by_engine(path, &args.expect_at_least)? };
+    let findings = if args.reader { by_reader(path, &args.expect_at_least)? } else { by_engine(path, args)? };
     tell(&findings, started.elapsed().as_secs_f64(), out)?;
     if findings.fault.is_some() || !args.anchors {
         return Ok(findings.fault.is_none());
@@ -23,13 +24,34 @@ pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
     trust::anchor::check_all(path, out)
 }
 
-fn by_engine(path: &Path, expected: &[Remembered]) -> Result<Verdict, Failure> {
+/// A checkpoint that the caller trusts for having kept it; it must be one of this log.
+fn kept(file: &Path, path: &Path) -> Result<TreeHead, Failure> {
+    let store = Store::open(path)?;
+    let kept = trust::check::saved(file)?;
+    let name = note_name(&store.stats().origin, &store.log_id());
+    if kept.name != name {
+        return Err(Failure::Cannot(format!("{} is a checkpoint of {}, this log is {name}", file.display(), kept.name)));
+    }
+    Ok(TreeHead { size: kept.size, root: kept.root })
+}
+
+fn by_engine(path: &Path, args: &Verify) -> Result<Verdict, Failure> {
+    let since = args.since.as_ref().map(|file| kept(file, path)).transpose()?;
     let bar = progress("verify", 0, true);
     let show = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let found = verdict::by_engine(path, &VerifyOptions { threads: 0, progress: Some(&show), expected: expected.to_vec() })?;
+    let options = VerifyOptions {
+        threads: 0,
+        progress: Some(&show),
+        expected: args.expect_at_least.clone(),
+        since,
+        resume: args.resume,
+        remember: args.remember || args.resume,
+        bytes_per_second: args.rate.unwrap_or(0),
+    };
+    let found = verdict::by_engine(path, &options)?;
     bar.finish_and_clear();
     Ok(found)
 }
@@ -54,6 +76,8 @@ fn tell(found: &Verdict, seconds: f64, out: &mut Out) -> Result<(), Failure> {
             "events": found.events,
             "bytes": found.bytes,
             "verified_to": found.verified_to,
+            "since": found.since,
+            "root": found.root.as_ref().map(|root| hex(root)),
             "seconds": seconds,
         });
         if let Some(fault) = &found.fault {
@@ -67,7 +91,8 @@ fn tell(found: &Verdict, seconds: f64, out: &mut Out) -> Result<(), Failure> {
     match &found.fault {
         None => {
             let ok = out.paint(GOOD, "ok").into_owned();
-            writeln!(out, "{ok}: every checksum, link and digest holds")?;
+            let behind = if found.since > 0 { format!(" behind the first {} records", grouped(found.since)) } else { String::new() };
+            writeln!(out, "{ok}: every checksum, link and digest{behind} holds")?;
         }
         Some(fault) => {
             let kind = out.paint(BAD, &fault.kind).into_owned();

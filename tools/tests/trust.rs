@@ -425,6 +425,22 @@ fn the_commands_make_and_check_proofs() {
     assert_eq!((&verified["ok"], &verified["events"]), (&true.into(), &40.into()));
     assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
     assert_eq!(ran(&place, &["info", "--json"])["events"], 40);
+    // From a checkpoint that was kept, from what was remembered, and from another log's checkpoint.
+    let since = ran(&place, &["verify", "--since", &path("saved.note"), "--json"]);
+    assert_eq!((&since["ok"], &since["records"], &since["root"]), (&true.into(), &verified["records"], &verified["root"]));
+    assert_eq!(ran(&place, &["info", "--json"])["grade"]["verified_to"], serde_json::Value::Null);
+    assert_eq!(ran(&place, &["verify", "--resume", "--rate", "50MiB", "--json"])["ok"], true);
+    assert_eq!(ran(&place, &["info", "--json"])["grade"]["verified_to"]["size"], verified["records"]);
+    let grade = &ran(&place, &["explain", "e3", "--json"])["grade"];
+    assert_eq!((&grade["verified_to"]["size"], &grade["sealed_to"]["size"]), (&verified["records"], &verified["records"]));
+    let forged = place.write("forged.note", text(Path::new(&path("saved.note"))).replacen("\n43\n", "\n42\n", 1));
+    let refused = run(&place.log(), &["verify", "--since", forged.to_str().unwrap(), "--json"]);
+    let refused: serde_json::Value = serde_json::from_str(&refused.out).unwrap();
+    assert_eq!((&refused["ok"], &refused["fault"]), (&false.into(), &"tampered".into()));
+    let named = text(Path::new(&path("saved.note")));
+    let other = place.write("other.note", named.replacen(named.lines().next().unwrap(), "other.example", 1));
+    assert_eq!(run(&place.log(), &["verify", "--since", other.to_str().unwrap()]).code, 3);
+    assert_eq!(run(&place.log(), &["verify", "--since", &path("saved.note"), "--resume"]).code, 2);
 }
 
 /// A time stamping authority of this machine's own, run by `openssl ts`; `None` if that is not there.

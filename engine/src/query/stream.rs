@@ -176,6 +176,13 @@ impl<'a> Iterator for Backward<'a> {
     }
 }
 
+impl View {
+    /// The last event of a stream in a view that leaves nothing out.
+    pub(crate) fn last_of(&self, id: &StreamId) -> Result<Option<EventRef<'_>>, ReadError> {
+        newest_below(self, id)?.map(|position| self.record(position)).transpose()
+    }
+}
+
 /// Position of the stream's last event below the view's limit.
 ///
 /// Heads run ahead of the watermark and of what a view shows, also into segments that are younger than the view: those are read through the

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapMut};
 
 use super::tail::used_bytes;
 use crate::disk::{Disk, DiskFile, Region};
 use crate::error::OpenError;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Read with one call.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -75,6 +77,28 @@ impl Again {
     }
 }
 
+/// How fast files may be read, by all who share it: a verification in the background leaves the device to others.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    bytes_per_second: u64,
+    since: Instant,
+    bytes: AtomicU64,
+}
+
+impl Pace {
+    pub(crate) fn new(bytes_per_second: u64) -> Pace {
+        Pace { bytes_per_second, since: Instant::now(), bytes: AtomicU64::new(0) }
+    }
+
+    /// Waits until so many more bytes are due.
+    fn take(&self, bytes: usize) {
+        // Relaxed: a sum, which publishes nothing.
+        let bytes = self.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let due = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        std::thread::sleep(due.saturating_sub(self.since.elapsed()));
+    }
+}
+
 /// The bytes of a file. Used again for the next one, it keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct FileBuffer {
@@ -84,6 +108,7 @@ pub(crate) struct FileBuffer {
     /// Memory at and beyond this was never written: it is zero.
     touched: usize,
     chunk: Vec<u8>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl Deref for FileBuffer {
@@ -95,6 +120,11 @@ impl Deref for FileBuffer {
 }
 
 impl FileBuffer {
+    /// A buffer that is read into at this pace.
+    pub(crate) fn paced(pace: Option<Arc<Pace>>) -> FileBuffer {
+        FileBuffer { pace, ..FileBuffer::default() }
+    }
+
     /// Reads a whole file, or its first `limit` bytes. A file that is shorter gives what it has.
     pub(crate) fn read(&mut self, file: &dyn DiskFile, limit: u64) -> Result<(), ReadFailure> {
         let at_start = |source| ReadFailure { offset: 0, source };
@@ -122,6 +152,7 @@ impl FileBuffer {
     pub(crate) fn read_again(&mut self, file: &dyn DiskFile, limit: u64) -> Result<bool, ReadFailure> {
         let mut again = FileBuffer::default();
         again.read(file, limit)?;
+        again.pace = self.pace.take();
         let changed = **self != *again;
         *self = again;
         Ok(changed)
@@ -143,7 +174,8 @@ impl FileBuffer {
                 // A fraction of the page faults. Where it is not to be had, nothing changes.
                 let _ = memory.advise(Advice::HugePage);
             }
-            *self = FileBuffer { memory: Some(memory), chunk: std::mem::take(&mut self.chunk), ..FileBuffer::default() };
+            let (chunk, pace) = (std::mem::take(&mut self.chunk), self.pace.take());
+            *self = FileBuffer { memory: Some(memory), bytes: 0, touched: 0, chunk, pace };
         }
         self.bytes = bytes;
         Ok(())
@@ -158,6 +190,9 @@ impl FileBuffer {
         let mut at = 0;
         while at < memory.len() {
             let end = memory.len().min(at + CHUNK_BYTES);
+            if let Some(pace) = &self.pace {
+                pace.take(end - at);
+            }
             if end <= self.touched {
                 read_chunk(file, &mut memory[at..end], at as u64)?;
             } else {

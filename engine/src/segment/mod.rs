@@ -24,7 +24,7 @@ mod prepare;
 mod tail;
 mod unread;
 
-pub(crate) use buffer::{Again, FileBuffer, ReadFailure};
+pub(crate) use buffer::{Again, FileBuffer, Pace, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use ground::{Ground, Zeros};
 pub(crate) use image::{Image, ImageWriter};

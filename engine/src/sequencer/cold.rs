@@ -66,6 +66,21 @@ impl Shared {
         resident.map_or_else(|| Cold::position(self, id), |position| Ok(Some(position)))
     }
 
+    /// Whether an event below a bound has this id.
+    pub(crate) fn has_id_below(&self, id: &EventId, below: u64) -> Result<bool, ReadError> {
+        let resident = read(&self.directory).position_of(id);
+        Ok(resident.is_some_and(|position| position < below) || self.indexed_id_below(id, below)?.is_some())
+    }
+
+    /// The newest event with this id below a bound, of those that are in the index.
+    fn indexed_id_below(&self, id: &EventId, below: u64) -> Result<Option<u64>, ReadError> {
+        let catalog = self.catalog();
+        self.index.newest_below(&catalog, self.index.key(&Term::Id(*id)), below, |position| {
+            let frame = catalog.frame(position)?;
+            Ok(frame.is_event() && frame.event_id() == *id)
+        })
+    }
+
     /// Everything below is in the index.
     pub(crate) fn indexed_to(&self) -> u64 {
         self.indexed_to.load(Ordering::Acquire)
@@ -141,11 +156,7 @@ impl Cold for Shared {
     }
 
     fn position(&self, id: &EventId) -> Result<Option<u64>, ReadError> {
-        let catalog = self.catalog();
-        self.index.newest_below(&catalog, self.index.key(&Term::Id(*id)), u64::MAX, |position| {
-            let frame = catalog.frame(position)?;
-            Ok(frame.is_event() && frame.event_id() == *id)
-        })
+        self.indexed_id_below(id, u64::MAX)
     }
 }
 

@@ -61,7 +61,8 @@ impl FromStr for Remembered {
     }
 }
 
-fn hex(text: &str) -> Option<[u8; 32]> {
+/// 64 hexadecimal digits.
+pub(crate) fn hex(text: &str) -> Option<[u8; 32]> {
     let digits = text.as_bytes();
     let mut bytes = [0; 32];
     let digit = |at: usize| char::from(digits[at]).to_digit(16);
@@ -107,24 +108,25 @@ pub(crate) struct Mark {
 
 const MARK_TITLE: &str = "chainring mark 1";
 
-fn check_line(body: &str) -> String {
-    format!("check {:08x}\n", crc(body.as_bytes()))
+/// Lines with a last one that tells whether they are whole.
+pub(crate) fn with_check(lines: &str) -> String {
+    format!("{lines}check {:08x}\n", crc(lines.as_bytes()))
+}
+
+/// The lines before that last one, if they are whole.
+pub(crate) fn without_check(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let lines = &text[..text.rfind("check ")?];
+    (with_check(lines) == text).then_some(lines)
 }
 
 impl Mark {
     fn encode(&self) -> String {
-        let text = format!("{MARK_TITLE}\nlog {}\nseen {}\n", self.log_id, self.seen);
-        let check = check_line(&text);
-        text + &check
+        with_check(&format!("{MARK_TITLE}\nlog {}\nseen {}\n", self.log_id, self.seen))
     }
 
     fn parse(bytes: &[u8]) -> Option<Mark> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (body, check) = text.split_at(text.rfind("check ")?);
-        if check != check_line(body) {
-            return None;
-        }
-        let mut lines = body.strip_prefix(MARK_TITLE)?.strip_prefix('\n')?.lines();
+        let mut lines = without_check(bytes)?.strip_prefix(MARK_TITLE)?.strip_prefix('\n')?.lines();
         let log_id = Link(hex(lines.next()?.strip_prefix("log ")?)?);
         let seen = lines.next()?.strip_prefix("seen ")?.parse().ok()?;
         Some(Mark { log_id, seen })

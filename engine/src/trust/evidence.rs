@@ -8,6 +8,8 @@ use zerocopy::FromBytes;
 use super::note::{TreeHead, note_name, signed_note};
 use super::prove::{LastCheckpoint, ProveError};
 use super::seal::{AnchorForm, Checkpoint, statement_before};
+use super::since::Verified;
+use crate::error::ReadError;
 use crate::log::Store;
 
 /// An artefact that was bound into the log.
@@ -42,6 +44,9 @@ pub struct Evidence {
 pub struct Grades {
     /// Records on stable storage, and chained: the two are one here.
     pub durable_to: u64,
+    /// Records that a verification with [`VerifyOptions::remember`](super::VerifyOptions::remember) found to hold at this place, and when. A memory that lies in
+    /// the store: whoever can change the one can change the other.
+    pub verified_to: Option<(u64, u64)>,
     /// Size of the last checkpoint, and when its seal was recorded.
     pub sealed_to: Option<(u64, u64)>,
     /// Size of the last checkpoint that an anchor under the last checkpoint is about, and when that was bound.
@@ -72,12 +77,12 @@ impl Store {
         Ok(evidence)
     }
 
-    /// How far the log is durable, sealed and anchored.
+    /// How far the log is durable, verified, sealed and anchored.
     ///
     /// # Errors
     /// Damage, or an error of the device.
     pub fn grades(&self) -> Result<Grades, ProveError> {
-        let mut grades = Grades { durable_to: self.stats().records, ..Grades::default() };
+        let mut grades = Grades { durable_to: self.stats().records, verified_to: self.verified_to()?, ..Grades::default() };
         let walked = self.walk_lane(|lane| match lane {
             Lane::Seal(seal, Some((head, _))) if grades.sealed_to.is_none() => {
                 grades.sealed_to = Some((head.size, seal.time_ns.get()));
@@ -93,6 +98,14 @@ impl Store {
             Ok(_) | Err(ProveError::NoCheckpoint | ProveError::OtherCheckpoint { .. }) => Ok(grades),
             Err(error) => Err(error),
         }
+    }
+
+    /// What an earlier verification remembered, if the log still has the record it ended with.
+    fn verified_to(&self) -> Result<Option<(u64, u64)>, ReadError> {
+        let left = Verified::find(self.shared.index.disk(), self.log_id());
+        let Some(left) = left.filter(|left| left.head.size <= self.shared.watermark()) else { return Ok(None) };
+        let last = self.shared.catalog().frame(left.head.size - 1)?.link();
+        Ok((last == left.last).then_some((left.head.size, left.time_ns)))
     }
 
     /// Walks the engine's lane back from the seal of the last checkpoint; `each` says whether to go on. Returns the last note.

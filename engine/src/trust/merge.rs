@@ -5,13 +5,16 @@ use chainring_format::footer::{self, BucketHead, FooterContent};
 use chainring_format::frame::back_distance;
 use chainring_format::hash::{Hash, name_commit};
 use chainring_format::limits::ENGINE_LANE;
-use chainring_format::segment::file_name;
+use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::tree::Frontier;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
 use super::ids::{IdMap, IdSet};
+use super::note::TreeHead;
 use super::sealed::Sealed;
 use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd, WRONG_FOOTER};
-use crate::error::{Fault, FaultKind};
+use super::since::{Earlier, Verified};
+use crate::error::{Fault, FaultKind, ReadError};
 use crate::sequencer::Buckets;
 
 /// Damage in a footer is named by the sector it lies in.
@@ -37,6 +40,10 @@ pub(super) struct Merge {
     /// The last trailer's.
     watermark: u64,
     pub bytes: u64,
+    /// The tree over the records before the segment taken in last.
+    before: Frontier,
+    /// Link of the last record.
+    last: Link,
 }
 
 impl Merge {
@@ -57,7 +64,80 @@ impl Merge {
             epoch: 0,
             watermark: 0,
             bytes: 0,
+            before: Frontier::new(),
+            last: Link::default(),
         }
+    }
+
+    /// A log whose first records are vouched for, as far as that is known from the first record on.
+    pub(super) fn vouched(head: TreeHead) -> Merge {
+        let mut merge = Merge::new();
+        merge.sealed.vouched = Some(head);
+        merge
+    }
+
+    /// Goes on behind records that were not verified: the segment before has the first header, the next one to be taken in the second.
+    pub(super) fn behind(
+        earlier: &Earlier,
+        (before, header): (&SegmentHeader, &SegmentHeader),
+        vouched: TreeHead,
+        known: Option<&Frontier>,
+    ) -> Result<Merge, ReadError> {
+        let buckets = earlier.buckets()?;
+        let sealed = earlier.sealed(&buckets, vouched, known)?;
+        Ok(Merge {
+            events: sealed.events,
+            buckets,
+            sealed,
+            log_id: Some(Link(header.log_id)),
+            next_position: header.first_position.get(),
+            // The header vouches for these: what comes behind is bound to the links alone.
+            named_end: header.prev_end_offset.get(),
+            commit_digest: header.prev_commit_digest,
+            time_ns: earlier.time_ns()?,
+            epoch: before.epoch.get(),
+            ..Merge::new()
+        })
+    }
+
+    /// Learns from the log before what a segment hangs on that was not verified.
+    pub(super) fn learn(&mut self, found: &SegmentFindings, earlier: &Earlier) -> Result<(), ReadError> {
+        let first_here = found.deferred.iter().filter(|deferred| deferred.kind_is_event && deferred.stream_before.is_none());
+        let to_be_named = found.finding.and_then(|finding| finding.stream);
+        for id in first_here.map(|deferred| deferred.stream_id).chain(to_be_named) {
+            if self.streams.contains_key(&id) {
+                continue;
+            }
+            if let Some(event) = earlier.stream(&id)? {
+                let end = StreamEnd { version: event.version().0, position: event.position().0, link: event.link() };
+                self.streams.insert(id, (end, self.names.len() as u64));
+                self.names.push(event.stream()?.to_owned());
+            }
+        }
+        for (id, ..) in &found.ids {
+            if earlier.has_id(id)? {
+                self.ids.insert(*id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What holds, if everything taken in so far is to be gone on from. Before a segment that is not at its end it is begun with again.
+    pub(super) fn verified(&self, is_last: bool, time_ns: u64) -> Option<Verified> {
+        let head = self.head();
+        let before = if is_last { &self.before } else { &self.sealed.tree };
+        let log_id = self.log_id.filter(|_| head.size > 0)?;
+        Some(Verified { log_id, head, last: self.last, time_ns, before: before.clone() })
+    }
+
+    /// Records taken in, and their root.
+    pub(super) fn head(&self) -> TreeHead {
+        TreeHead { size: self.sealed.tree.size(), root: self.sealed.tree.root() }
+    }
+
+    /// What was vouched for and has not been reached.
+    pub(super) fn not_reached(&self) -> Option<TreeHead> {
+        self.sealed.vouched
     }
 
     /// Records verified so far.
@@ -79,6 +159,13 @@ impl Merge {
             fault
         };
         self.lineage(found).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
+        let vouched = self.sealed.vouched;
+        if !self.sealed.is_as_vouched(&found.leaves, &found.blocks) {
+            let position = vouched.map(|head| head.size - 1);
+            let violation = Violation { rule: "R4", why: "the records up to here are not those that were verified or signed before" };
+            return Err(place(tampered(0, position, violation)));
+        }
+        self.before = self.sealed.tree.clone();
 
         // The first fault in file order may be the segment's own or one that only its predecessors show.
         let own = found.finding.as_ref().map_or(u64::MAX, |finding| finding.place);
@@ -265,6 +352,7 @@ impl Merge {
         }
         self.next_position = found.next_position;
         self.events += found.ids.len() as u64;
+        self.last = found.leaves.last().map_or(self.last, |leaf| leaf.link);
         self.end = found.end;
         self.named_end = if found.header.is_packed() { found.header.unpacked_end_offset.get() } else { found.end };
         self.commit_digest = found.commit_digest;

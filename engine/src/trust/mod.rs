@@ -15,6 +15,7 @@ mod seal;
 mod sealed;
 mod segment;
 mod signer;
+mod since;
 mod tree;
 mod verify;
 

@@ -8,7 +8,7 @@ use std::fmt;
 use base64ct::{Base64, Encoding};
 use chainring_format::frame::{BACK_FAR, FrameView, KIND_GENESIS};
 use chainring_format::hash::{self, Hash, LEAF_BYTES, LeafFields};
-use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
+use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_KEY, KIND_SEAL, SealBody};
 use chainring_format::tree::{HeadsTree, Subtrees};
 use chainring_format::{EventId, Link, Position};
@@ -22,6 +22,7 @@ use crate::error::{Fault, FaultKind, ReadError};
 use crate::log::Store;
 use crate::query::View;
 use crate::segment::Catalog;
+use crate::sequencer::Buckets;
 use crate::sync::Arc;
 
 /// Why there is no proof.
@@ -89,7 +90,9 @@ pub struct Prover {
     head: TreeHead,
     log_id: Link,
     seal: SealBody,
-    heads: Heads,
+    /// At the size that the seal is over.
+    buckets: Buckets,
+    heads_tree: HeadsTree,
 }
 
 /// A checkpoint as it lies in the store.
@@ -97,14 +100,6 @@ pub(super) struct LastCheckpoint {
     pub note: String,
     pub parsed: ParsedNote,
     pub seal: SealBody,
-}
-
-/// Heads of all buckets at the size that the seal is over.
-#[derive(Debug)]
-struct Heads {
-    /// Records, position and link of the last one.
-    last: Vec<(u64, u64, Link)>,
-    tree: HeadsTree,
 }
 
 impl Store {
@@ -122,9 +117,10 @@ impl Store {
             return Err(ProveError::OtherCheckpoint { why: "the log has another root at its size" });
         }
         let log_id = self.log_id();
-        let heads = self.heads_at(&catalog, seal.tree_size.get(), log_id)?;
+        let buckets = self.buckets_at(&catalog, seal.tree_size.get())?;
+        let heads_tree = HeadsTree::of(|bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link)));
         let view = self.latest();
-        Ok(Prover { catalog, view, tree, note, head: parsed.head, log_id, seal, heads })
+        Ok(Prover { catalog, view, tree, note, head: parsed.head, log_id, seal, buckets, heads_tree })
     }
 
     /// The checkpoint that lies in the store, and the seal it ends with. Whether its root is that of the log is not asked.
@@ -142,21 +138,15 @@ impl Store {
         Ok(LastCheckpoint { note, parsed, seal })
     }
 
-    fn heads_at(&self, catalog: &Catalog, size: u64, log_id: Link) -> Result<Heads, ReadError> {
+    /// Heads of all buckets and of the engine's lane behind the first `size` records: those of the index, and on from there.
+    pub(super) fn buckets_at(&self, catalog: &Catalog, size: u64) -> Result<Buckets, ReadError> {
         let (mut position, known) = self.shared.index.runs().heads_before(size);
-        let mut last = vec![(0, 0, log_id); BUCKET_COUNT.into()];
-        for head in known.iter().filter(|head| head.bucket < BUCKET_COUNT) {
-            last[usize::from(head.bucket)] = (head.count, head.position, head.link);
-        }
+        let mut buckets = Buckets::of(&known);
         for_each_leaf(catalog, position, size, |leaf| {
-            if let Some(bucket) = leaf.bucket {
-                let (count, ..) = last[usize::from(bucket)];
-                last[usize::from(bucket)] = (count + 1, position, leaf.link);
-            }
+            buckets.advance(leaf.bucket.unwrap_or(ENGINE_LANE), position, leaf.link);
             position += 1;
         })?;
-        let tree = HeadsTree::of(|bucket| (last[usize::from(bucket)].0, last[usize::from(bucket)].2));
-        Ok(Heads { last, tree })
+        Ok(buckets)
     }
 }
 
@@ -281,8 +271,9 @@ impl Prover {
         out.line("seal", &[&encode(&seal.leaf), &encode(seal.frame.body().unwrap_or_default())]);
         out.line("seal-proof", &[&encode(self.path(self.head.size - 1)?.as_flattened())]);
         let bucket = id.bucket();
-        let (count, mut at, link) = self.heads.last[usize::from(bucket)];
-        let path = self.heads.tree.clone().path(bucket);
+        let (count, link) = self.heads_tree.head(bucket);
+        let mut at = self.buckets.get(bucket).map_or(0, |head| head.position);
+        let path = self.heads_tree.clone().path(bucket);
         out.line("head", &[&count.to_string(), &encode(&link.0), &encode(path.as_flattened())]);
         // What came into the bucket after the stream's last event, or ever.
         let last = positions.first().copied();

@@ -5,11 +5,12 @@ use chainring_format::record::{KeyBody, SealBody};
 use chainring_format::tree::{Frontier, HeadsTree};
 use chainring_format::{Link, Violation};
 
+use super::note::TreeHead;
 use crate::sequencer::Buckets;
 
 /// Leaves whose subtree a segment's thread hashes ahead of the merge.
 pub(super) const BLOCK_LEAVES: u64 = 1 << BLOCK_LEVEL;
-const BLOCK_LEVEL: u32 = 8;
+pub(super) const BLOCK_LEVEL: u32 = 8;
 
 /// A record as the tree and the heads see it.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +52,16 @@ pub(super) fn blocks(leaves: &[Leaf], first_position: u64) -> Vec<Hash> {
 /// The log as statements are about it, after the segments taken in so far.
 #[derive(Debug, Default)]
 pub(super) struct Sealed {
-    tree: Frontier,
-    events: u64,
-    seals: u64,
-    last_seal: Hash,
-    last_size: u64,
+    pub tree: Frontier,
+    pub events: u64,
+    /// The last seal's number, link, and size.
+    pub seals: u64,
+    pub last_seal: Hash,
+    pub last_size: u64,
     /// The key in force.
     pub key: Hash,
+    /// What somebody vouches for, and the records taken in must lead to.
+    pub vouched: Option<TreeHead>,
 }
 
 /// A segment's leaves, and how far they are taken in.
@@ -95,6 +99,15 @@ impl Sealed {
         }
         self.grow(&segment, segment.first + leaves.len() as u64, None);
         None
+    }
+
+    /// Whether the records up to the end of a segment are those that are vouched for, as far as they reach. Once they do, that is no question any more.
+    pub(super) fn is_as_vouched(&mut self, leaves: &[Leaf], blocks: &[Hash]) -> bool {
+        let segment = Segment { leaves, blocks, first: self.tree.size() };
+        let Some(head) = self.vouched.take_if(|head| head.size <= segment.first + leaves.len() as u64) else { return true };
+        let mut ahead = Sealed { tree: self.tree.clone(), ..Sealed::default() };
+        ahead.grow(&segment, head.size, None);
+        ahead.tree.root() == head.root
     }
 
     fn key(&mut self, body: &KeyBody) -> Result<(), &'static str> {

@@ -8,12 +8,18 @@ use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader
 use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
+use super::note::TreeHead;
 use super::segment::{SegmentFindings, examine};
+use super::since::{Earlier, Verified};
 use crate::disk::{Access, Disk, DiskFile, Environment};
-use crate::error::{Fault, FaultKind, OpenError};
-use crate::segment::{Again, Cursor, FileBuffer, ReadFailure, SHORTENED, open_segment, reserved_bytes};
+use crate::error::{Fault, FaultKind, OpenError, ReadError};
+use crate::log::Store;
+use crate::segment::{Again, Cursor, FileBuffer, Pace, ReadFailure, SHORTENED, open_segment, reserved_bytes};
 use crate::sequencer::{Mark, Remembered, segment_numbers, segments_behind_packed};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// How often is remembered how far a verification came.
+const LEAVE_EVERY_NS: u64 = 1_000_000_000;
 
 /// How a store is verified.
 #[derive(Default)]
@@ -24,6 +30,15 @@ pub struct VerifyOptions<'a> {
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
     /// What was seen of this log before: it must still hold it (FORMAT.md R4). The mark beside the store is asked in any case.
     pub expected: Vec<Remembered>,
+    /// The log's first records, of which somebody vouches that they hold: a checkpoint that was kept. Those before the segment that they end in are not
+    /// read again, only held against this root by their links; what comes behind must follow from them. What that leaves open says [`verify`].
+    pub since: Option<TreeHead>,
+    /// Where `since` is not given: go on behind what an earlier verification with [`VerifyOptions::remember`] found to hold.
+    pub resume: bool,
+    /// Leave in the store how far it holds, while verifying and at the end: for `resume`, and for [`Grades::verified_to`](super::Grades::verified_to).
+    pub remember: bool,
+    /// Bytes read in a second, at most; 0 = as fast as can be. For verifying in the background.
+    pub bytes_per_second: u64,
 }
 
 impl std::fmt::Debug for VerifyOptions<'_> {
@@ -35,12 +50,16 @@ impl std::fmt::Debug for VerifyOptions<'_> {
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Records verified: events and the engine's own.
+    /// Records that hold, events and the engine's own: those verified and those vouched for.
     pub records: u64,
-    /// Events verified.
+    /// Events among them.
     pub events: u64,
-    /// Bytes verified: headers, commits, footers.
+    /// Bytes verified now: headers, commits, footers.
     pub bytes: u64,
+    /// Records before the first that was verified now: others vouched for them. 0 if everything was verified.
+    pub since: u64,
+    /// Root over everything that holds. `None` where something does not.
+    pub head: Option<TreeHead>,
     /// Position of the last record for which everything up to it holds.
     pub verified_to: Option<Position>,
     /// The first thing wrong, in file order.
@@ -57,7 +76,11 @@ impl VerifyReport {
 
 type Opened = (Arc<dyn DiskFile>, SegmentHeader);
 
-/// Verifies the store in a directory: every checksum, link, digest, commit, and the lineage of its segments. Never writes, takes no lock.
+/// Verifies the store in a directory: every checksum, link, digest, commit, and the lineage of its segments. Takes no lock; writes nothing unless told to
+/// remember how far it came.
+///
+/// Told to begin behind records that somebody vouches for, it leaves two things to the index, which is derived: that no earlier event has the id of a new one,
+/// and that a stream's last event is the one that a new event follows. Whoever can change the index can hide a branch there, until everything is verified.
 ///
 /// # Errors
 /// [`OpenError::NotAStore`], [`OpenError::Unsupported`], and errors of the device; what is wrong with the store is in the report.
@@ -116,18 +139,72 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
             Err(error) => return Err(error),
         }
     }
-    let (merge, fault) = run(disk, &segments, outlying.is_none(), options)?;
+    let mut start = begin(environment, directory, &segments, options)?;
+    let since = start.merge.records();
+    let mut left_ns = environment.clock.monotonic_ns();
+    let fault = run(disk, &segments, outlying.is_none(), options, &mut start, |merge| {
+        let now_ns = environment.clock.monotonic_ns();
+        if options.remember && now_ns.saturating_sub(left_ns) >= LEAVE_EVERY_NS {
+            left_ns = now_ns;
+            merge.verified(false, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
+        }
+        Ok(())
+    })?;
+    let merge = start.merge;
     let records = merge.records();
     let mut fault = fault.or(outlying);
     if fault.is_none() {
         fault = check_remembered(disk, &segments, &merge, &options.expected)?;
     }
-    Ok(VerifyReport { records, events: merge.events, bytes: merge.bytes, verified_to: records.checked_sub(1).map(Position), fault })
+    if fault.is_none() && options.remember {
+        merge.verified(true, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
+    }
+    let head = fault.is_none().then(|| merge.head());
+    let verified_to = records.checked_sub(1).map(Position);
+    Ok(VerifyReport { records, events: merge.events, bytes: merge.bytes, since, head, verified_to, fault })
+}
+
+/// Where to begin.
+struct Start {
+    merge: Merge,
+    /// Index of the first segment to verify.
+    first: usize,
+    /// What comes before it.
+    earlier: Option<Earlier>,
+}
+
+fn begin(environment: &Environment, directory: &Path, segments: &[Opened], options: &VerifyOptions<'_>) -> Result<Start, OpenError> {
+    let from_start = |merge| Ok(Start { merge, first: 0, earlier: None });
+    let Some((_, header)) = segments.first() else { return from_start(Merge::new()) };
+    let left = if options.resume { Verified::find(&*environment.disk, Link(header.log_id)) } else { None };
+    let left = left.filter(|_| options.since.is_none());
+    let Some(vouched) = options.since.or(left.as_ref().map(|left| left.head)) else { return from_start(Merge::new()) };
+    let first = segments.partition_point(|(_, header)| header.first_position.get() <= vouched.size).saturating_sub(1);
+    if first == 0 {
+        return from_start(Merge::vouched(vouched));
+    }
+    let store = match Store::open_in(environment, directory) {
+        Ok(store) => store,
+        // What is wrong is found, and where, by going through all of it.
+        Err(OpenError::Damaged(_)) => return from_start(Merge::vouched(vouched)),
+        Err(error) => return Err(error),
+    };
+    let header = &segments[first].1;
+    let earlier = Earlier::new(store, header.first_position.get());
+    match Merge::behind(&earlier, (&segments[first - 1].1, header), vouched, left.as_ref().map(|left| &left.before)) {
+        Ok(merge) => Ok(Start { merge, first, earlier: Some(earlier) }),
+        Err(ReadError::Damaged(_)) => from_start(Merge::vouched(vouched)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Rule R4, in a store in which everything holds.
 fn check_remembered(disk: &dyn Disk, segments: &[Opened], merge: &Merge, expected: &[Remembered]) -> Result<Option<Fault>, OpenError> {
     let Some((_, last)) = segments.last() else { return Ok(None) };
+    if let Some(head) = merge.not_reached() {
+        let seen = Remembered { position: Position(head.size - 1), link: None };
+        return Ok(seen.fault(merge.records(), None, &file_name(last.number.get()), merge.end()));
+    }
     let mark = Mark::find(disk, Link(last.log_id)).map(|mark| mark.seen);
     for seen in expected.iter().copied().chain(mark) {
         let found = if seen.position.0 < merge.records() { Some(link_at(segments, seen.position.0)?) } else { None };
@@ -167,18 +244,26 @@ fn shortened(disk: &dyn Disk, number: u64, count: usize) -> Result<Option<Fault>
 }
 
 /// Steps 3 to 7. Segments are examined side by side and merged in order; a few at a time are in memory.
-fn run(disk: &dyn Disk, segments: &[Opened], is_whole: bool, options: &VerifyOptions<'_>) -> Result<(Merge, Option<Fault>), OpenError> {
+fn run(
+    disk: &dyn Disk,
+    segments: &[Opened],
+    is_whole: bool,
+    options: &VerifyOptions<'_>,
+    start: &mut Start,
+    mut taken_in: impl FnMut(&Merge) -> Result<(), OpenError>,
+) -> Result<Option<Fault>, OpenError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, segments.len().max(1));
-    let (next, stop, done) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
-    let total: u64 = segments.iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
+    let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, (segments.len() - start.first).max(1));
+    let (next, stop, done) = (AtomicUsize::new(start.first), AtomicBool::new(false), AtomicU64::new(0));
+    let pace = (options.bytes_per_second > 0).then(|| Arc::new(Pace::new(options.bytes_per_second)));
+    let total: u64 = segments[start.first..].iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
     let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, OpenError>)>(1);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let sender = sender.clone();
-            let (next, stop, done) = (&next, &stop, &done);
+            let (next, stop, done, pace) = (&next, &stop, &done, pace.clone());
             scope.spawn(move || {
-                let mut buffer = FileBuffer::default();
+                let mut buffer = FileBuffer::paced(pace);
                 // Relaxed: the counter hands out work and the flag saves some; nothing is published through them.
                 while !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -197,7 +282,7 @@ fn run(disk: &dyn Disk, segments: &[Opened], is_whole: bool, options: &VerifyOpt
             });
         }
         drop(sender);
-        let merged = merge_in_order(receiver.iter());
+        let merged = merge_in_order(receiver.iter(), start, &mut taken_in);
         stop.store(true, Ordering::Relaxed);
         // Whoever still wants to send finds nobody listening, and ends.
         drop(receiver);
@@ -205,25 +290,32 @@ fn run(disk: &dyn Disk, segments: &[Opened], is_whole: bool, options: &VerifyOpt
     })
 }
 
-fn merge_in_order(results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>) -> Result<(Merge, Option<Fault>), OpenError> {
-    let mut merge = Merge::new();
+fn merge_in_order(
+    results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>,
+    start: &mut Start,
+    taken_in: &mut impl FnMut(&Merge) -> Result<(), OpenError>,
+) -> Result<Option<Fault>, OpenError> {
+    let Start { merge, earlier, first } = start;
     let mut waiting = BTreeMap::new();
-    let mut index = 0;
+    let mut index = *first;
     for (number, result) in results {
         waiting.insert(number, result);
         while let Some(result) = waiting.remove(&index) {
             index += 1;
-            match result {
-                Ok(found) => {
-                    if let Err(fault) = merge.take_in(&found) {
-                        return Ok((merge, Some(fault)));
-                    }
+            let found = result?;
+            if let Some(earlier) = earlier {
+                match merge.learn(&found, earlier) {
+                    Err(ReadError::Damaged(fault)) => return Ok(Some(fault)),
+                    result => result?,
                 }
-                Err(error) => return Err(error),
             }
+            if let Err(fault) = merge.take_in(&found) {
+                return Ok(Some(fault));
+            }
+            taken_in(merge)?;
         }
     }
-    Ok((merge, None))
+    Ok(None)
 }
 
 /// Reads and examines one segment.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{EventRef, Position, ReadRef, Relation, Store, Timestamp, Version, View};
+use chainring::{EventRef, Grades, Position, ReadRef, Relation, Store, Timestamp, Version, View};
 
 use super::authority::{Force, citations};
 use super::undo::Plan;
@@ -15,7 +15,7 @@ use crate::form::members::{Members, hex};
 use crate::history::{changes, listed, tell_changes};
 use crate::output::{Answer, BAD, DIM, Failure, GOOD, Out, STRONG, counted};
 use crate::show::printable;
-use crate::{export, rawjson, time};
+use crate::{export, rawjson, show, time};
 
 /// The command.
 pub(crate) fn run(path: &Path, args: &Explain, out: &mut Out) -> Answer {
@@ -26,7 +26,7 @@ pub(crate) fn run(path: &Path, args: &Explain, out: &mut Out) -> Answer {
         (None, Some(at), Some(stream)) => last_until(&view, stream, at)?,
         _ => unreachable!("one of them is required"),
     };
-    let told = Told::new(&view, event)?;
+    let told = Told::new(&view, event, store.grades()?)?;
     if out.json {
         let line = told.json(&view)?;
         writeln!(out, "{line}")?;
@@ -72,10 +72,11 @@ struct Told<'v> {
     states: Option<(Fold, Fold)>,
     dependents: usize,
     plan: Plan<'v>,
+    grades: Grades,
 }
 
 impl<'v> Told<'v> {
-    fn new(view: &'v View, event: EventRef<'v>) -> Result<Told<'v>, Failure> {
+    fn new(view: &'v View, event: EventRef<'v>, grades: Grades) -> Result<Told<'v>, Failure> {
         let metadata = event.metadata()?;
         let seen = |name: &str, refs: &Option<Vec<ReadRef>>| -> Result<Vec<Seen>, Failure> {
             let raw = form::field(event.event_id(), &metadata, name);
@@ -89,6 +90,7 @@ impl<'v> Told<'v> {
             states: states(view, &event)?,
             dependents: view.dependents(event.event_id(), Relation::CausationAndReads)?.len(),
             plan: Plan::new(view, event, false)?,
+            grades,
         })
     }
 
@@ -121,11 +123,9 @@ impl<'v> Told<'v> {
             let count = self.dependents;
             all.raw("dependents", &format!("{{\"count\":{count}}}"));
             all.raw("undo_plan", &self.plan.json()?);
-            let to = view.end().0.saturating_sub(1);
-            let grade = format!(
-                r#"{{"durable_to":{to},"chained_to":{to},"verified_to":null,"sealed_to":null,"anchored_to":null,"states":"folded"}}"#
-            );
-            all.raw("grade", &grade);
+            let mut grade = show::grade(&self.grades);
+            grade["states"] = "folded".into();
+            all.raw("grade", &grade.to_string());
             Ok(())
         })
     }
@@ -199,9 +199,18 @@ impl<'v> Told<'v> {
             }
             None => label(out, "changed", "not known any more: a body was erased")?,
         }
+        label(out, "evidence", &self.evidence())?;
         label(out, "built on it", &counted(self.dependents as u64, "event", "events"))?;
         write!(out, "  {} ", out.paint(DIM, "undo        ").into_owned())?;
         self.plan.tell(out)
+    }
+
+    /// What there is for this event, the strongest last.
+    fn evidence(&self) -> String {
+        let position = self.event.position().0;
+        let dated = [("verified here", self.grades.verified_to), ("sealed", self.grades.sealed_to), ("anchored", self.grades.anchored_to)];
+        let there = dated.into_iter().filter(|(_, graded)| graded.is_some_and(|(size, _)| position < size)).map(|(name, _)| name);
+        ["durable", "chained"].into_iter().chain(there).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -18,12 +18,17 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(cannot(path))
 }
 
+/// A checkpoint that its holder trusts for having it.
+pub(crate) fn saved(path: &Path) -> Result<Checkpoint, Failure> {
+    Checkpoint::parse(&read(path)?).map_err(not_valid(path))
+}
+
+fn not_valid(path: &Path) -> impl Fn(String) -> Failure {
+    move |why| Failure::Cannot(format!("{}: {why}", path.display()))
+}
+
 /// The command.
 pub(crate) fn run(args: &Check, out: &mut Out) -> Answer {
-    let not_valid = |path: &Path| {
-        let path = path.display().to_string();
-        move |why: String| Failure::Cannot(format!("{path}: {why}"))
-    };
     let mut trust = Trust::default();
     if let Some(key) = &args.key {
         // A key has + in it, and hardly a file of that name beside it.
@@ -34,7 +39,7 @@ pub(crate) fn run(args: &Check, out: &mut Out) -> Answer {
         trust.policy = Some(Policy::parse(&read(path)?).map_err(not_valid(path))?);
     }
     if let Some(path) = &args.saved_checkpoint {
-        trust.saved = Some(Checkpoint::parse(&read(path)?).map_err(not_valid(path))?);
+        trust.saved = Some(saved(path)?);
     }
     let bytes = std::fs::read(&args.file).map_err(cannot(&args.file))?;
     let checked = match String::from_utf8(bytes) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use chainring::Store;
 use serde_json::json;
 
-use super::cannot;
+use super::{cannot, check};
 use crate::cli::Prove;
 use crate::form;
 use crate::output::{Answer, Failure, GOOD, Out, sized};
@@ -14,13 +14,7 @@ use crate::output::{Answer, Failure, GOOD, Out, sized};
 /// The command.
 pub(crate) fn run(path: &Path, args: &Prove, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
-    let saved = match &args.saved_checkpoint {
-        Some(file) => {
-            let note = std::fs::read_to_string(file).map_err(cannot(file))?;
-            Some(chainring_reader::Checkpoint::parse(&note).map_err(|why| Failure::No(format!("{}: {why}", file.display())))?.size)
-        }
-        None => None,
-    };
+    let saved = args.saved_checkpoint.as_deref().map(check::saved).transpose()?.map(|saved| saved.size);
     let prover = store.prover()?;
     let view = store.latest();
     let event = if args.absent { None } else { view.find_event(form::event_id(&args.what))? };
