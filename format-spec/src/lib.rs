@@ -25,6 +25,7 @@ pub mod ids;
 pub mod lanes;
 pub mod limits;
 pub mod metadata;
+mod metadata_schema;
 pub mod record;
 pub mod segment;
 pub mod tree;

@@ -3,6 +3,7 @@
 use crate::cbor::{Item, Reader, Value, head};
 use crate::ids::{EventId, Link};
 use crate::limits::METADATA_DEPTH_MAX;
+pub use crate::metadata_schema::holds;
 use crate::violation::Violation;
 
 /// Keys of the top-level map.
@@ -634,7 +635,8 @@ fn attributes_of(at: &mut Reader<'_>) -> Result<Vec<(String, Value)>, Violation>
 /// # Errors
 /// The first rule that is broken.
 pub fn check(bytes: &[u8]) -> Result<(), Violation> {
-    Metadata::decode(bytes).map(drop)
+    // What is wrong is told by decoding.
+    if holds(bytes) { Ok(()) } else { Metadata::decode(bytes).map(drop) }
 }
 
 /// The claimed time, without decoding the rest; `None` if absent or the metadata is not valid.

@@ -1,10 +1,12 @@
 //! Properties of frames and metadata over arbitrary inputs: what goes in comes back, what is changed is refused, nothing panics.
 
+use std::collections::BTreeMap;
+
 use chainring_format::checksum::Seed;
 use chainring_format::commit::CommitTrailer;
 use chainring_format::frame::{FrameFields, FrameView, KIND_EVENT, KIND_GENESIS, slot_crc};
 use chainring_format::metadata::{
-    AuthorityRef, Class, ExternalRef, Metadata, ReadRef, Reversibility, Standing, Timestamp, check, event_type, occurred_at,
+    AuthorityRef, Class, ExternalRef, Metadata, ReadRef, Reversibility, Standing, Timestamp, check, event_type, holds, occurred_at,
 };
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, cbor::Value, footer};
@@ -214,6 +216,7 @@ proptest! {
         prop_assert!(footer::parse(&bytes, seed, offset).is_err());
         prop_assert!(SegmentHeader::parse(&bytes).is_err());
         let _ = (FrameView::peek(&bytes), Mark::of(&bytes), event_type(&bytes), occurred_at(&bytes));
+        prop_assert_eq!(holds(&bytes), Metadata::decode(&bytes).is_ok());
         // An empty map of attributes means the same as none, so only what was read and written once must stay as it is.
         if let Ok(metadata) = Metadata::decode(&bytes) {
             let once = metadata.encode();
@@ -253,7 +256,7 @@ proptest! {
     #[test]
     fn metadata_comes_back(metadata in any_metadata()) {
         let bytes = metadata.encode();
-        prop_assert_eq!(check(&bytes), Ok(()));
+        prop_assert!(holds(&bytes) && check(&bytes).is_ok());
         prop_assert_eq!(event_type(&bytes), Some(&metadata.event_type[..]));
         prop_assert_eq!(occurred_at(&bytes), metadata.occurred_at);
         let mut read = Metadata::decode(&bytes).unwrap();
@@ -268,8 +271,46 @@ proptest! {
         let mut bytes = metadata.encode();
         let at = at.index(bytes.len());
         bytes[at] ^= change;
+        prop_assert_eq!(holds(&bytes), Metadata::decode(&bytes).is_ok());
         if let Ok(other) = Metadata::decode(&bytes) {
             prop_assert_ne!(other.encode(), metadata.encode());
+        }
+    }
+
+    /// CBOR of any shape, also under keys that are known: the table and the decoder say the same.
+    #[test]
+    fn what_holds_is_what_can_be_decoded(fields in vec((0_u64..24, any_value()), 0..5), typed in any::<bool>(), cut in any::<prop::sample::Index>()) {
+        let mut entries: BTreeMap<u64, Value> = fields.into_iter().collect();
+        if typed {
+            entries.insert(1, Value::text("T"));
+        }
+        let map = Value::Map(entries.into_iter().map(|(key, value)| (Value::Uint(key), value)).collect());
+        let mut bytes = Vec::new();
+        map.encode(&mut bytes);
+        prop_assert_eq!(holds(&bytes), Metadata::decode(&bytes).is_ok());
+        let cut = &bytes[..cut.index(bytes.len())];
+        prop_assert_eq!(holds(cut), Metadata::decode(cut).is_ok());
+    }
+}
+
+#[test]
+fn nesting_is_allowed_as_deep_as_can_be_decoded() {
+    for (key, wrap) in [(30, 0), (18, 1), (11, 2), (12, 2)] {
+        for depth in 0..20 {
+            let mut value = (0..depth)
+                .fold(Value::Null, |inner, n| if n % 2 == 0 { Value::Array(vec![inner]) } else { Value::Map(vec![(Value::Null, inner)]) });
+            value = match wrap {
+                1 => Value::Map(vec![(Value::text("a"), value)]),
+                2 => Value::Array(vec![Value::Map(vec![
+                    (Value::Uint(1), Value::text("s")),
+                    (Value::Uint(2), Value::Uint(1)),
+                    (Value::Uint(40), value),
+                ])]),
+                _ => value,
+            };
+            let mut bytes = Vec::new();
+            Value::Map(vec![(Value::Uint(1), Value::text("T")), (Value::Uint(key), value)]).encode(&mut bytes);
+            assert_eq!(holds(&bytes), Metadata::decode(&bytes).is_ok(), "{key} {depth}");
         }
     }
 }

@@ -49,6 +49,7 @@ fn by_engine(path: &Path, args: &Verify) -> Result<Verdict, Failure> {
         since,
         resume: args.resume,
         remember: args.remember || args.resume,
+        head: false,
         bytes_per_second: args.rate.unwrap_or(0),
     };
     let found = verdict::by_engine(path, &options)?;

@@ -140,6 +140,18 @@ impl FileBuffer {
         }
     }
 
+    /// Bytes of a file from an offset on, for as long as nothing else is read. What was read before stays.
+    pub(crate) fn window(&mut self, file: &dyn DiskFile, offset: u64, bytes: usize) -> io::Result<&[u8]> {
+        if let Some(pace) = &self.pace {
+            pace.take(bytes);
+        }
+        if self.chunk.len() < bytes {
+            self.chunk.resize(bytes, 0);
+        }
+        file.read_exact_at(&mut self.chunk[..bytes], offset)?;
+        Ok(&self.chunk[..bytes])
+    }
+
     /// Its first bytes, without copying them.
     pub(crate) fn into_region(self, bytes: usize) -> Region {
         match self.memory {

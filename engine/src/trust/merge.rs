@@ -69,6 +69,17 @@ impl Merge {
         }
     }
 
+    /// A log without seals, of which nobody wants to know the tree.
+    pub(super) fn without_tree() -> Merge {
+        let mut merge = Merge::new();
+        merge.sealed.is_without_tree = true;
+        merge
+    }
+
+    pub(super) fn is_without_tree(&self) -> bool {
+        self.sealed.is_without_tree
+    }
+
     /// A log whose first records are vouched for, as far as that is known from the first record on.
     pub(super) fn vouched(head: TreeHead) -> Merge {
         let mut merge = Merge::new();

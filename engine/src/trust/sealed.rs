@@ -37,6 +37,12 @@ pub(super) struct Statement {
     pub link: Link,
 }
 
+impl Statement {
+    pub(super) fn is_seal(&self) -> bool {
+        matches!(self.said, Said::Seal(_))
+    }
+}
+
 /// Roots over all whole blocks of leaves in a segment that begins at `first_position`.
 pub(super) fn blocks(leaves: &[Leaf], first_position: u64) -> Vec<Hash> {
     let ahead = (first_position.wrapping_neg() % BLOCK_LEAVES) as usize;
@@ -62,6 +68,8 @@ pub(super) struct Sealed {
     pub key: Hash,
     /// What somebody vouches for, and the records taken in must lead to.
     pub vouched: Option<TreeHead>,
+    /// There is no seal, and nobody asks for the tree.
+    pub is_without_tree: bool,
 }
 
 /// A segment's leaves, and how far they are taken in.
@@ -82,7 +90,7 @@ impl Sealed {
         log_id: Link,
     ) -> Option<(Statement, Violation)> {
         let segment = Segment { leaves, blocks, first: self.tree.size() };
-        let has_seal = statements.iter().any(|statement| matches!(statement.said, Said::Seal(_)));
+        let has_seal = statements.iter().any(Statement::is_seal);
         let head = |bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link));
         let mut heads = has_seal.then(|| HeadsTree::of(head));
         for statement in statements {
@@ -97,7 +105,9 @@ impl Sealed {
                 return Some((*statement, violation));
             }
         }
-        self.grow(&segment, segment.first + leaves.len() as u64, None);
+        if !self.is_without_tree {
+            self.grow(&segment, segment.first + leaves.len() as u64, None);
+        }
         None
     }
 

@@ -12,8 +12,11 @@ use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
 use super::ids::IdMap;
 use super::sealed::{Leaf, Said, Statement, blocks};
+use crate::disk::DiskFile;
 use crate::error::{FaultKind, Watermark};
-use crate::segment::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes};
+use crate::segment::{
+    BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, FileBuffer, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes,
+};
 use zerocopy::FromBytes;
 
 /// Positions from here on are never reached: writing a record for every nanosecond would take three centuries.
@@ -21,6 +24,9 @@ const FIRST_POSITION_MAX: u64 = 1 << 63;
 
 /// Commits are taken together up to this many records, so that they are hashed side by side also where every commit holds one.
 const GROUP_RECORDS: usize = 256;
+
+/// Read and verified at a time, where nothing is wrong: what fits into the cache of a core.
+const WINDOW_BYTES: u64 = 512 << 10;
 
 /// A footer behind the last commit whose checksum differs.
 pub(super) const WRONG_FOOTER: Violation = Violation { rule: "T1", why: "the footer's checksum differs" };
@@ -132,10 +138,50 @@ struct Walk<'a> {
 }
 
 /// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment.
-pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option<(u64, u64)>) -> SegmentFindings {
+pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u64, u64)>, with_tree: bool) -> SegmentFindings {
+    let mut walk = Walk::new(bytes, header);
+    walk.run(named_end);
+    walk.finish(with_tree)
+}
+
+/// Verifies a segment whose end is named, a window at a time, so that nothing is fetched from memory twice. `None` if something is wrong: what, is found by
+/// [`examine`].
+pub(super) fn examine_in_windows(
+    file: &dyn DiskFile,
+    buffer: &mut FileBuffer,
+    header: SegmentHeader,
+    (end, footer_bytes): (u64, u64),
+    with_tree: bool,
+) -> Option<SegmentFindings> {
+    let mut walk = Walk::new(&[], header);
+    let mut window_bytes = WINDOW_BYTES;
+    let mut at = header.start();
+    while at < end {
+        let bytes = buffer.window(file, at, (end - at).min(window_bytes) as usize).ok()?;
+        let mut cursor = Cursor::from_offset(bytes, &walk.found.header, at);
+        let mut group = Vec::new();
+        while next_group(&mut cursor, Some((end, footer_bytes)), &mut group).is_ok() && !group.is_empty() {
+            walk.commits(&group).ok()?;
+        }
+        // The last commit may go on behind the window.
+        walk.commits(&group).ok()?;
+        if cursor.offset() == at {
+            window_bytes *= 2;
+            (window_bytes < header.segment_bytes.get() * 2).then_some(())?;
+        }
+        at = cursor.offset();
+    }
+    if at != end || walk.lacks_genesis() {
+        return None;
+    }
+    walk.found.footer = buffer.window(file, end, usize::try_from(footer_bytes).ok()?).ok()?.to_vec();
+    Some(walk.finish(with_tree))
+}
+
+fn nothing_found(mut header: SegmentHeader) -> SegmentFindings {
     // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
     header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
-    let found = SegmentFindings {
+    SegmentFindings {
         header,
         finding: None,
         deferred: Vec::new(),
@@ -158,14 +204,21 @@ pub(super) fn examine(bytes: &[u8], mut header: SegmentHeader, named_end: Option
         epoch: header.epoch.get(),
         closed: false,
         footer: Vec::new(),
-    };
-    let mut walk = Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new() };
-    walk.run(named_end);
-    walk.found.blocks = blocks(&walk.found.leaves, walk.found.header.first_position.get());
-    walk.found
+    }
 }
 
 impl<'a> Walk<'a> {
+    fn new(bytes: &'a [u8], header: SegmentHeader) -> Walk<'a> {
+        Walk { bytes, found: nothing_found(header), lanes: Lanes::new(), digests: Vec::new() }
+    }
+
+    fn finish(mut self, with_tree: bool) -> SegmentFindings {
+        if with_tree {
+            self.found.blocks = blocks(&self.found.leaves, self.found.header.first_position.get());
+        }
+        self.found
+    }
+
     fn run(&mut self, named_end: Option<(u64, u64)>) {
         let bytes = self.bytes;
         let readable = named_end.map_or(bytes, |(end, _)| bytes.get(..end as usize).unwrap_or(bytes));
@@ -374,7 +427,8 @@ impl<'a> Walk<'a> {
         }
         let bucket = frame.bucket();
         let bucket_before = found.buckets[usize::from(bucket)].map(|end| (end.position, end.link));
-        let stream_before = found.streams.get(&frame.stream_id()).copied().filter(|_| frame.is_event());
+        let own_end = StreamEnd { version: header.version.get(), position, link: frame.link() };
+        let stream_before = if frame.is_event() { found.streams.insert(frame.stream_id(), own_end) } else { None };
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
                 if header.version.get() - 1 != stream.version {
@@ -416,7 +470,6 @@ impl<'a> Walk<'a> {
         }
         if frame.is_event() {
             found.ids.push((frame.event_id(), position, offset));
-            found.streams.insert(frame.stream_id(), StreamEnd { version: header.version.get(), position, link: frame.link() });
         }
         if position == 0 {
             found.genesis_key = frame.body().and_then(|body| GenesisBody::ref_from_prefix(body).ok()).map(|(genesis, _)| genesis.log_key);

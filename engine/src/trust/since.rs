@@ -126,7 +126,7 @@ impl Earlier {
         let (seal, key) = lane.map_or(Ok((None, [0; 32])), |lane| last_seal(&catalog, lane.position))?;
         let seals = seal.map_or(0, |seal| seal.body.number.get());
         let (link, size) = seal.map_or(([0; 32], 0), |seal| (seal.link.0, seal.body.tree_size.get()));
-        Ok(Sealed { tree, events, seals, last_seal: link, last_size: size, key, vouched: Some(vouched) })
+        Ok(Sealed { tree, events, seals, last_seal: link, last_size: size, key, vouched: Some(vouched), is_without_tree: false })
     }
 
     fn frontier(&self, catalog: &Catalog, vouched: TreeHead) -> Result<Frontier, ReadError> {

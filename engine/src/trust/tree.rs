@@ -14,7 +14,7 @@ use crate::segment::Catalog;
 use crate::sync::Arc;
 
 /// Name of the file with the hashes.
-const FILE: &str = "tree";
+pub(super) const HASHES_FILE: &str = "tree";
 
 const HASH_BYTES: usize = 32;
 /// Levels between two that are kept.
@@ -158,7 +158,7 @@ impl Tree {
             return;
         }
         if self.file.is_none() {
-            self.file = disk.create(FILE).ok();
+            self.file = disk.create(HASHES_FILE).ok();
         }
         let Some(file) = &self.file else { return };
         if file.write_all_at(self.blocks.as_flattened(), self.in_file * HASH_BYTES as u64).is_ok() {
@@ -175,7 +175,7 @@ impl Tree {
             let bytes = hashes[..from_file].as_flattened_mut();
             file.read_exact_at(bytes, from * HASH_BYTES as u64).map_err(|source| {
                 let offset = from * HASH_BYTES as u64;
-                ReadError::Io { segment: FILE.to_owned(), offset, source: Arc::new(source) }
+                ReadError::Io { segment: HASHES_FILE.to_owned(), offset, source: Arc::new(source) }
             })?;
         }
         for (index, hash) in hashes.iter_mut().enumerate().skip(from_file) {
@@ -192,7 +192,7 @@ impl Tree {
 
 /// What the file holds of the first `blocks` blocks, the most it can.
 fn read(disk: &dyn Disk, access: Access, blocks: u64) -> Option<(Arc<dyn DiskFile>, Vec<Hash>)> {
-    let file = disk.open(FILE, access).ok()?;
+    let file = disk.open(HASHES_FILE, access).ok()?;
     let count = (file.bytes().ok()? / HASH_BYTES as u64).min(blocks);
     let mut hashes = vec![[0; HASH_BYTES]; usize::try_from(count).ok()?];
     file.read_exact_at(hashes.as_flattened_mut(), 0).ok()?;

@@ -9,8 +9,11 @@ use chainring_format::{Link, Position, Violation};
 
 use super::merge::Merge;
 use super::note::TreeHead;
-use super::segment::{SegmentFindings, examine};
+use super::seal::CHECKPOINT_FILE;
+use super::sealed::Statement;
+use super::segment::{SegmentFindings, examine, examine_in_windows};
 use super::since::{Earlier, Verified};
+use super::tree::HASHES_FILE;
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::log::Store;
@@ -37,6 +40,8 @@ pub struct VerifyOptions<'a> {
     pub resume: bool,
     /// Leave in the store how far it holds, while verifying and at the end: for `resume`, and for [`Grades::verified_to`](super::Grades::verified_to).
     pub remember: bool,
+    /// Give the tree head over everything also of a log that is not sealed; kept, it can be given as `since` later. Costs a sixth more.
+    pub head: bool,
     /// Bytes read in a second, at most; 0 = as fast as can be. For verifying in the background.
     pub bytes_per_second: u64,
 }
@@ -58,7 +63,7 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Records before the first that was verified now: others vouched for them. 0 if everything was verified.
     pub since: u64,
-    /// Root over everything that holds. `None` where something does not.
+    /// Root over everything that holds. `None` where something does not, and where it was not made: see [`VerifyOptions::head`].
     pub head: Option<TreeHead>,
     /// Position of the last record for which everything up to it holds.
     pub verified_to: Option<Position>,
@@ -142,14 +147,25 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     let mut start = begin(environment, directory, &segments, options)?;
     let since = start.merge.records();
     let mut left_ns = environment.clock.monotonic_ns();
-    let fault = run(disk, &segments, outlying.is_none(), options, &mut start, |merge| {
+    let taken_in = |merge: &Merge| {
         let now_ns = environment.clock.monotonic_ns();
         if options.remember && now_ns.saturating_sub(left_ns) >= LEAVE_EVERY_NS {
             left_ns = now_ns;
             merge.verified(false, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
         }
         Ok(())
-    })?;
+    };
+    let fault = match run(disk, &segments, outlying.is_none(), options, &mut start, taken_in)? {
+        Verdict::Holds => None,
+        Verdict::Fault(fault) => Some(fault),
+        Verdict::NeedsTree => {
+            start = Start { merge: Merge::new(), first: 0, earlier: None };
+            match run(disk, &segments, outlying.is_none(), options, &mut start, |_| Ok(()))? {
+                Verdict::Fault(fault) => Some(fault),
+                _ => None,
+            }
+        }
+    };
     let merge = start.merge;
     let records = merge.records();
     let mut fault = fault.or(outlying);
@@ -159,9 +175,17 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     if fault.is_none() && options.remember {
         merge.verified(true, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
     }
-    let head = fault.is_none().then(|| merge.head());
+    let head = (fault.is_none() && !merge.is_without_tree()).then(|| merge.head());
     let verified_to = records.checked_sub(1).map(Position);
     Ok(VerifyReport { records, events: merge.events, bytes: merge.bytes, since, head, verified_to, fault })
+}
+
+/// What came of going through the segments.
+enum Verdict {
+    Holds,
+    Fault(Fault),
+    /// There is a seal where nothing had told of one: everything once more, with the tree.
+    NeedsTree,
 }
 
 /// Where to begin.
@@ -178,7 +202,11 @@ fn begin(environment: &Environment, directory: &Path, segments: &[Opened], optio
     let Some((_, header)) = segments.first() else { return from_start(Merge::new()) };
     let left = if options.resume { Verified::find(&*environment.disk, Link(header.log_id)) } else { None };
     let left = left.filter(|_| options.since.is_none());
-    let Some(vouched) = options.since.or(left.as_ref().map(|left| left.head)) else { return from_start(Merge::new()) };
+    let Some(vouched) = options.since.or(left.as_ref().map(|left| left.head)) else {
+        // The tree is a third of the hashing. Without a seal, which leaves traces beside the log, nobody may want it.
+        let is_sealed = [HASHES_FILE, CHECKPOINT_FILE].iter().any(|name| environment.disk.open(name, Access::Read).is_ok());
+        return from_start(if is_sealed || options.remember || options.head { Merge::new() } else { Merge::without_tree() });
+    };
     let first = segments.partition_point(|(_, header)| header.first_position.get() <= vouched.size).saturating_sub(1);
     if first == 0 {
         return from_start(Merge::vouched(vouched));
@@ -251,10 +279,11 @@ fn run(
     options: &VerifyOptions<'_>,
     start: &mut Start,
     mut taken_in: impl FnMut(&Merge) -> Result<(), OpenError>,
-) -> Result<Option<Fault>, OpenError> {
+) -> Result<Verdict, OpenError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, (segments.len() - start.first).max(1));
     let (next, stop, done) = (AtomicUsize::new(start.first), AtomicBool::new(false), AtomicU64::new(0));
+    let with_tree = !start.merge.is_without_tree();
     let pace = (options.bytes_per_second > 0).then(|| Arc::new(Pace::new(options.bytes_per_second)));
     let total: u64 = segments[start.first..].iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
     let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, OpenError>)>(1);
@@ -270,8 +299,9 @@ fn run(
                     let Some((file, header)) = segments.get(index) else { break };
                     let successor = segments.get(index + 1).map(|(_, header)| header);
                     let is_last = is_whole && successor.is_none();
-                    let found = examine_file(disk, &**file, header, successor, is_last, &mut buffer);
-                    let bytes = done.fetch_add(buffer.len() as u64, Ordering::Relaxed) + buffer.len() as u64;
+                    let found = examine_file(disk, &**file, header, successor, (is_last, with_tree), &mut buffer);
+                    let file_bytes = file.bytes().unwrap_or(0);
+                    let bytes = done.fetch_add(file_bytes, Ordering::Relaxed) + file_bytes;
                     if let Some(progress) = options.progress {
                         progress(bytes, total);
                     }
@@ -294,7 +324,7 @@ fn merge_in_order(
     results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>,
     start: &mut Start,
     taken_in: &mut impl FnMut(&Merge) -> Result<(), OpenError>,
-) -> Result<Option<Fault>, OpenError> {
+) -> Result<Verdict, OpenError> {
     let Start { merge, earlier, first } = start;
     let mut waiting = BTreeMap::new();
     let mut index = *first;
@@ -303,19 +333,22 @@ fn merge_in_order(
         while let Some(result) = waiting.remove(&index) {
             index += 1;
             let found = result?;
+            if merge.is_without_tree() && found.statements.iter().any(Statement::is_seal) {
+                return Ok(Verdict::NeedsTree);
+            }
             if let Some(earlier) = earlier {
                 match merge.learn(&found, earlier) {
-                    Err(ReadError::Damaged(fault)) => return Ok(Some(fault)),
+                    Err(ReadError::Damaged(fault)) => return Ok(Verdict::Fault(fault)),
                     result => result?,
                 }
             }
             if let Err(fault) = merge.take_in(&found) {
-                return Ok(Some(fault));
+                return Ok(Verdict::Fault(fault));
             }
             taken_in(merge)?;
         }
     }
-    Ok(None)
+    Ok(Verdict::Holds)
 }
 
 /// Reads and examines one segment.
@@ -324,24 +357,29 @@ fn examine_file(
     file: &dyn DiskFile,
     header: &SegmentHeader,
     successor: Option<&SegmentHeader>,
-    is_last: bool,
+    (is_last, with_tree): (bool, bool),
     buffer: &mut FileBuffer,
 ) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
     let failed = |failure: ReadFailure| failure.of(&name);
     let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
     let named_end = header.packed_end().or(successor.map(|successor| successor.prev_end_offset.get())).map(|end| (end, named_footer));
+    if let (Some(end), true) = (named_end, named_footer <= header.segment_bytes.get())
+        && let Some(found) = examine_in_windows(file, buffer, *header, end, with_tree)
+    {
+        return Ok(found);
+    }
     let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
-    let mut found = examine(buffer, *header, named_end);
+    let mut found = examine(buffer, *header, named_end, with_tree);
     // A writer may have been in the middle of a commit: what still changes is not judged yet.
     let mut again = Again::default();
     while is_last
         && let Some(offset) = found.finding.as_ref().map(|finding| finding.offset)
         && again.look(buffer, file, disk, (offset, limit)).map_err(failed)?
     {
-        found = examine(buffer, *header, named_end);
+        found = examine(buffer, *header, named_end, with_tree);
     }
     if !is_last && successor.is_none() {
         // The next header cannot be read, so where this segment ends is not known, and what recovery may have cut looks like a torn write.
