@@ -16,7 +16,7 @@ use crate::error::{BackupError, Fault, FaultKind, OpenError};
 use crate::segment::{Cursor, FileBuffer, ReadFailure, open_segment};
 use crate::sequencer::{Recovered, recover};
 use crate::sync::Arc;
-use crate::trust::{VerifyOptions, verify_in};
+use crate::trust::{VerifyOptions, read_note, verify_in, write_note};
 
 /// Read and written with one call.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,6 +58,8 @@ pub fn backup_in(
     (target, target_directory): (&Environment, &Path),
 ) -> Result<BackupReport, BackupError> {
     let (from, to) = (&*source.disk, &*target.disk);
+    // Before the log: everything that it is over is copied.
+    let checkpoint = read_note(from);
     let original = recover(&source.disk, source_directory, Access::Read).map_err(BackupError::Original)?;
     // What was read may not be durable yet: its writer is not asked. Now it is, so the original cannot lose what the copy has.
     let last = &original.last;
@@ -103,6 +105,9 @@ pub fn backup_in(
         return Err(BackupError::Copy(OpenError::Damaged(fault)));
     }
     (report.records, report.bytes_verified) = (verified.records, verified.bytes);
+    if let Some(note) = checkpoint.filter(|note| read_note(to).as_ref() != Some(note)) {
+        write_note(to, &note).map_err(BackupError::io("keeping the checkpoint of the copy"))?;
+    }
     report.last = match original.next_position.checked_sub(1) {
         Some(position) => {
             let link = original.catalog.frame(position).map_err(|error| BackupError::Original(error.into()))?.link();

@@ -60,6 +60,6 @@ pub use sequencer::{EventReceipt, EventReceipts, Receipt, Remembered};
 #[cfg(feature = "ed25519")]
 pub use trust::KeyFile;
 pub use trust::{
-    Anchor, AnchorForm, Checkpoint, Evidence, Grades, ProveError, Prover, SealError, Sealer, Signer, TreeHead, VerifyOptions, VerifyReport,
-    note_name, verifier_key, verify, verify_in,
+    Anchor, AnchorForm, Checkpoint, Evidence, Exposure, Grades, ProveError, Prover, SealError, Sealer, Signer, TreeHead, VerifyOptions,
+    VerifyReport, note_name, verifier_key, verify, verify_in,
 };

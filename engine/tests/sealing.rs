@@ -51,6 +51,47 @@ fn seals_hold_across_segments_and_opens() {
     }
 }
 
+#[test]
+fn a_log_can_be_born_with_its_key() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, key, other) = (place.path().join("log"), key(place.path(), "key"), key(place.path(), "other"));
+    let log = Options::new().origin("log.example").log_key(key.public_key()).open(&store).unwrap();
+    append(&log, 10);
+    assert!(matches!(log.sealer(other), Err(SealError::OtherKey { .. })), "also before anything was sealed");
+    let sealer = log.sealer(key).unwrap();
+    assert_eq!(sealer.seal().unwrap().head.size, 12, "genesis, ten events, the seal: no key record");
+    let bundle = log.prover().unwrap().event(Position(3), None).unwrap();
+    assert!(!bundle.contains("\nrotation "));
+    drop(sealer);
+    log.close().unwrap();
+    assert_eq!(holds(&store), 12);
+}
+
+#[test]
+fn a_copy_of_a_sealed_log_can_be_proved_from() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, copy, key) = (place.path().join("log"), place.path().join("copy"), key(place.path(), "key"));
+    let log = Log::open(&store).unwrap();
+    let sealer = log.sealer(key.clone()).unwrap();
+    for _ in 0..3 {
+        append(&log, 100);
+        let note = sealer.seal().unwrap().note;
+        append(&log, 10);
+        chainring::backup(&store, &copy).unwrap();
+        let copied = chainring::Store::open(&copy).unwrap();
+        assert_eq!(copied.prover().unwrap().checkpoint(), note);
+        assert_eq!(copied.evidence().unwrap().checkpoints, chainring::Store::open(&store).unwrap().evidence().unwrap().checkpoints);
+    }
+    // It was not signed for: that the signer remembers what the original has seals no second history.
+    append(&log, 1);
+    sealer.seal().unwrap();
+    drop(sealer);
+    log.close().unwrap();
+    let log = Log::open(&copy).unwrap();
+    append(&log, 50);
+    assert!(matches!(log.sealer(key), Err(SealError::RollbackSuspected { .. })));
+}
+
 /// The file with hashes can be damaged, cut or gone: nothing is signed from it that was not proved by the last seal.
 #[test]
 fn hashes_beside_the_log_are_never_believed() {

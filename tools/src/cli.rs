@@ -221,6 +221,9 @@ pub(crate) struct Init {
     /// Name of the log, kept in its first record
     #[arg(long, value_name = "NAME")]
     pub(crate) origin: Option<String>,
+    /// Key that signs the log's checkpoints from the beginning; its name is the origin
+    #[arg(long, value_name = "FILE", requires = "origin")]
+    pub(crate) key: Option<PathBuf>,
     /// Largest size of a segment file, such as 64MiB; at least 256KiB
     #[arg(long, value_name = "N", value_parser = segment_bytes)]
     pub(crate) segment_bytes: Option<u64>,
@@ -535,6 +538,9 @@ pub(crate) struct Verify {
     /// Also check what was bound about checkpoints: that each is about a checkpoint of this log, and from when it is
     #[arg(long)]
     pub(crate) anchors: bool,
+    /// With --anchors: how long a checkpoint may wait for an anchor, such as 90s, 30m or 24h. Exit code 1 if one waits for longer
+    #[arg(long, value_name = "DURATION", value_parser = duration_ns, requires = "anchors")]
+    pub(crate) anchor_every: Option<u64>,
 }
 
 /// A size in bytes, plain or with a binary suffix.
@@ -577,6 +583,20 @@ fn payload_bytes(text: &str) -> Result<u64, String> {
 
 fn bytes_per_second(text: &str) -> Result<u64, String> {
     size(text).filter(|&bytes| bytes > 0).ok_or_else(|| "expected a size such as 500KiB or 20MiB".into())
+}
+
+/// Nanoseconds.
+fn duration_ns(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let ns = number.parse::<u64>().ok().zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds)?.checked_mul(1_000_000_000));
+    ns.filter(|ns| *ns > 0).ok_or_else(|| "expected a duration such as 90s, 30m, 24h or 7d".into())
 }
 
 fn zipf_exponent(text: &str) -> Result<f64, String> {
@@ -768,18 +788,28 @@ pub(crate) struct Check {
 
 /// Options of `anchor`.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["request", "reply"]).required(true))]
+#[command(group = ArgGroup::new("what").required(true))]
 pub(crate) struct Anchor {
     /// What kind of evidence
     #[arg(value_enum)]
     pub(crate) form: AnchorForm,
     /// Write what is to be sent: a query for a time stamping authority, or the checkpoint itself
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "what")]
     pub(crate) request: Option<PathBuf>,
+    /// With --request: write the 32 bytes that an OpenTimestamps calendar takes, not the checkpoint itself
+    #[arg(long, requires = "request")]
+    pub(crate) digest: bool,
     /// Bind what came back into the log; the next checkpoint covers it
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE", requires = "key", group = "what")]
     pub(crate) reply: Option<PathBuf>,
-    /// The checkpoint it is about; the last one, if not said
+    /// Ask a time stamping authority or an OpenTimestamps calendar by HTTP, and bind what it answers
+    #[cfg(feature = "http")]
+    #[arg(long, value_name = "URL", requires = "key", group = "what")]
+    pub(crate) url: Option<String>,
+    /// Write what was bound last in this form, as it came: to be checked, or upgraded, by others
+    #[arg(long, value_name = "FILE", group = "what")]
+    pub(crate) artefact: Option<PathBuf>,
+    /// The checkpoint it is about. If not said: of a request the last one, of a reply the one it fits
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
     /// The log's key

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use chainring::{OpenError, Options, Store};
+use chainring::{OpenError, Options, Signer, Store};
 use serde_json::json;
 
 use crate::cli::Init;
 use crate::output::{Answer, Failure, GOOD, Out};
+use crate::trust;
 use chainring_format::limits::ORIGIN_BYTES_MAX;
 
 /// The command.
@@ -26,6 +27,14 @@ pub(crate) fn run(path: &Path, args: &Init, out: &mut Out) -> Answer {
             return Err(Failure::Usage(format!("an origin has at most {ORIGIN_BYTES_MAX} bytes")));
         }
         options = options.origin(origin);
+        if let Some(file) = &args.key {
+            let key = trust::load_key(file)?;
+            // Nobody would find its signatures under another name.
+            if key.name() != origin {
+                return Err(Failure::No(format!("{} is a key named {}, and the log is {origin}", file.display(), key.name())));
+            }
+            options = options.log_key(key.public_key());
+        }
     }
     options.open(path)?.close()?;
     let stats = Store::open(path)?.stats();

@@ -21,7 +21,7 @@ pub(crate) fn run(path: &Path, args: &Verify, out: &mut Out) -> Answer {
     if findings.fault.is_some() || !args.anchors {
         return Ok(findings.fault.is_none());
     }
-    trust::anchor::check_all(path, out)
+    trust::anchored::check_all(path, args.anchor_every, out)
 }
 
 /// A checkpoint that the caller trusts for having kept it; it must be one of this log.

@@ -516,8 +516,11 @@ fn time_stamps_are_asked_for_bound_and_checked() {
     assert!(bound["says"].as_str().unwrap().starts_with("stamped at 2"), "{bound}");
     // What is about something else, or nothing, is not bound.
     let reply = fs::read(place.join("reply.tsr")).unwrap();
-    let wrong = run(&place.log(), &["anchor", "rfc3161", "--reply", &path("reply.tsr"), "--key", &path("key")]);
-    assert_eq!(wrong.code, 1, "there is a later checkpoint now: {}", wrong.err);
+    let again = ran(&place, &["anchor", "rfc3161", "--reply", &path("reply.tsr"), "--key", &path("key"), "--json"]);
+    assert_eq!(again["checkpoint"], 53, "it is known which of the checkpoints it fits");
+    fs::copy(place.log().join("checkpoint.note"), place.join("second.note")).unwrap();
+    let second = ["anchor", "rfc3161", "--reply", &path("reply.tsr"), "--checkpoint", &path("second.note"), "--key", &path("key")];
+    assert_eq!(run(&place.log(), &second).code, 1, "it is over another one");
     place.write("cut.tsr", &reply[..reply.len() / 2]);
     assert_eq!(
         run(&place.log(), &["anchor", "rfc3161", "--reply", &path("cut.tsr"), "--checkpoint", &path("first.note"), "--key", &path("key")])
@@ -530,15 +533,120 @@ fn time_stamps_are_asked_for_bound_and_checked() {
         1
     );
     ran(&place, &["anchor", "file", "--reply", &path("key"), "--checkpoint", &path("first.note"), "--key", &path("key"), "--json"]);
-    let checked = run(&place.log(), &["verify", "--anchors", "--json"]);
+    ran(&place, &["anchor", "rfc3161", "--artefact", &path("back.tsr"), "--json"]);
+    assert_eq!(fs::read(place.join("back.tsr")).unwrap(), reply, "as it came");
+    let checked = run(&place.log(), &["verify", "--anchors", "--anchor-every", "1h", "--json"]);
     assert_eq!(checked.code, 0, "{}", checked.err);
     let answers: Vec<serde_json::Value> = checked.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(answers.len(), 3);
-    assert_eq!((&answers[1]["anchor"], &answers[1]["ok"], &answers[2]["anchor"]), (&"rfc3161".into(), &true.into(), &"file".into()));
+    assert_eq!(answers.len(), 5);
+    assert_eq!((&answers[1]["anchor"], &answers[1]["ok"], &answers[3]["anchor"]), (&"rfc3161".into(), &true.into(), &"file".into()));
+    // Checkpoints over nothing but anchors wait for none.
+    assert_eq!((&answers[4]["checkpoints"], &answers[4]["waiting_seconds"]), (&1.into(), &serde_json::Value::Null));
     let grade = &ran(&place, &["info", "--json"])["grade"];
     assert_eq!(grade["sealed_to"]["size"], grade["durable_to"]);
     assert_eq!(grade["anchored_to"]["size"], 53, "the first checkpoint: genesis, 50 events, the key, the seal");
     assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
+}
+
+#[test]
+fn a_log_is_made_with_its_key() {
+    let place = Place::new("born");
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
+    ran(&place, &["keys", "generate", "--out", &path("key"), "--name", "log.example", "--json"]);
+    assert_eq!(run(&place.log(), &["init", "--origin", "other.example", "--key", &path("key")]).code, 1);
+    ran(&place, &["init", "--origin", "log.example", "--key", &path("key"), "--json"]);
+    assert_eq!(ran(&place, &["checkpoint", "--key", &path("key"), "--json"])["size"], 2, "genesis and seal");
+    assert_eq!(ran(&place, &["verify", "--reader", "--json"])["ok"], true);
+}
+
+/// A calendar's answer is a list of operations and a promise; the file that goes with the note is made of both.
+#[test]
+fn what_a_calendar_answers_becomes_a_proof_that_is_bound_and_upgraded() {
+    let place = Place::new("calendar");
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
+    let log = Log::open(place.log()).unwrap();
+    append(&log, 0, 5);
+    log.close().unwrap();
+    ran(&place, &["keys", "generate", "--out", &path("key"), "--json"]);
+    ran(&place, &["checkpoint", "--key", &path("key"), "--out", &path("first.note")]);
+    let late = run(&place.log(), &["verify", "--anchors", "--anchor-every", "24h", "--json"]);
+    assert_eq!(late.code, 0, "it waits, and may");
+    ran(&place, &["anchor", "ots", "--request", &path("digest"), "--digest", "--json"]);
+    let digest = fs::read(place.join("digest")).unwrap();
+    assert_eq!(digest.len(), 32);
+    let uri = b"https://calendar.example";
+    let pending: &[u8] = &[0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e];
+    // append(nonce), sha256, pending
+    let promise = [&[0xF0, 3, 7, 7, 7, 0x08, 0x00], pending, &[uri.len() as u8 + 1, uri.len() as u8], uri].concat();
+    place.write("answer", &promise);
+    place.write("cut", &promise[..promise.len() - 1]);
+    assert_eq!(run(&place.log(), &["anchor", "ots", "--reply", &path("cut"), "--key", &path("key")]).code, 1);
+    let bound = ran(&place, &["anchor", "ots", "--reply", &path("answer"), "--key", &path("key"), "--json"]);
+    assert_eq!((&bound["says"], &bound["checkpoint"]), (&"pending at https://calendar.example".into(), &8.into()));
+    ran(&place, &["anchor", "ots", "--artefact", &path("proof.ots"), "--json"]);
+    let proof = fs::read(place.join("proof.ots")).unwrap();
+    assert!(proof.starts_with(b"\x00OpenTimestamps\x00\x00Proof\x00") && proof.ends_with(&promise));
+    // Later the promise is replaced by a block, by somebody else's program: bound again, about the same checkpoint.
+    let block = [&[0x00, 0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01][..], &[3, 0x80 | 0x20, 0x80 | 0x6D, 0x31]].concat();
+    let upgraded = [&proof[..proof.len() - promise.len()], &[0xF0, 3, 7, 7, 7, 0x08], &block].concat();
+    place.write("upgraded.ots", &upgraded);
+    let bound = ran(&place, &["anchor", "ots", "--reply", &path("upgraded.ots"), "--key", &path("key"), "--json"]);
+    assert_eq!((&bound["says"], &bound["checkpoint"]), (&"in Bitcoin block 816800".into(), &8.into()));
+    assert_eq!(ran(&place, &["info", "--json"])["grade"]["anchored_to"]["size"], 8);
+}
+
+/// Asked by HTTP: the authority and the calendar are servers of this test.
+#[cfg(feature = "http")]
+#[test]
+fn witnesses_are_asked_by_http() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let place = Place::new("http");
+    let Some(directory) = authority(&place) else { return };
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
+    let log = Log::open(place.log()).unwrap();
+    append(&log, 0, 5);
+    log.close().unwrap();
+    ran(&place, &["keys", "generate", "--out", &path("key"), "--json"]);
+    ran(&place, &["checkpoint", "--key", &path("key")]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(3) {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_until(b'\n', &mut head).unwrap(), 0);
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let (status, answer) = if head.starts_with("post /tsa ") {
+                assert!(head.contains("content-type: application/timestamp-query"));
+                fs::write(directory.join("asked.tsq"), body).unwrap();
+                let args = ["ts", "-reply", "-queryfile", "asked.tsq", "-signer", "tsa.pem", "-inkey", "tsa.key", "-config", "tsa.cnf"];
+                let output = Command::new("openssl").args(args).current_dir(&directory).output().unwrap();
+                assert!(output.status.success());
+                ("200 OK", output.stdout)
+            } else if head.starts_with("post /digest ") {
+                assert_eq!(body.len(), 32);
+                let pending = [0x00, 0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e, 2, 1, b'c'];
+                ("200 OK", pending.to_vec())
+            } else {
+                ("404 Not Found", b"no".to_vec())
+            };
+            write!(stream.get_mut(), "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len()).unwrap();
+            stream.get_mut().write_all(&answer).unwrap();
+        }
+    });
+    let stamped = ran(&place, &["anchor", "rfc3161", "--url", &format!("{url}/tsa"), "--key", &path("key"), "--json"]);
+    assert!(stamped["says"].as_str().unwrap().starts_with("stamped at 2"), "{stamped}");
+    let pending = ran(&place, &["anchor", "ots", "--url", &format!("{url}/"), "--key", &path("key"), "--json"]);
+    assert_eq!(pending["says"], "pending at c");
+    let refused = run(&place.log(), &["anchor", "rfc3161", "--url", &format!("{url}/nowhere"), "--key", &path("key")]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    server.join().unwrap();
+    assert_eq!(run(&place.log(), &["verify", "--anchors", "--json"]).code, 0);
 }
 
 /// Crates of others, which know nothing of this project, take our notes, keys and proofs, and refuse them when something is changed.

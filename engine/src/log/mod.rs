@@ -13,7 +13,7 @@ use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 use crate::disk::{Access, Clock, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
-use crate::sequencer::{self, Chores, CoreOptions, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
+use crate::sequencer::{self, Chores, CoreOptions, Founding, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, read};
 use keeper::Keeper;
@@ -302,7 +302,8 @@ impl Log {
             Err(error) => return Err(error),
         };
         if created {
-            sequencer::create(&environment, &core_options, &seed, &options.origin)?;
+            let founding = Founding { origin: &options.origin, log_key: options.log_key };
+            sequencer::create(&environment, &core_options, &seed, &founding)?;
         }
         let recovered = sequencer::recover(&environment.disk, directory, Access::Write)?;
         recovered.check_writable()?;

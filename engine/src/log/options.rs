@@ -21,6 +21,7 @@ pub(super) const HEADS_BYTES_MAX_DEFAULT: u64 = 256 << 20;
 pub struct Options {
     pub(super) segment_bytes: Option<u64>,
     pub(super) origin: String,
+    pub(super) log_key: [u8; 32],
     pub(super) existing_only: bool,
     pub(super) accept_clock_jump: bool,
     pub(super) expected: Vec<Remembered>,
@@ -50,6 +51,14 @@ impl Options {
     #[must_use]
     pub fn origin(mut self, origin: impl Into<String>) -> Options {
         self.origin = origin.into();
+        self
+    }
+
+    /// Ed25519 public key that signs the checkpoints of a new log from the beginning ([`Signer::public_key`](crate::Signer::public_key)), bound by its first
+    /// hash: who has the log's id needs no other word for whose key it is. Without it, the first sealer brings the key.
+    #[must_use]
+    pub fn log_key(mut self, public_key: [u8; 32]) -> Options {
+        self.log_key = public_key;
         self
     }
 

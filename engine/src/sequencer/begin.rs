@@ -23,25 +23,33 @@ use crate::ring::Rings;
 use crate::segment::{Image, NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
 use crate::sync::Arc;
 
+/// What a log is born with, and keeps.
+pub(crate) struct Founding<'a> {
+    pub origin: &'a str,
+    /// Signs its checkpoints; zeros while there is none.
+    pub log_key: [u8; 32],
+}
+
 /// The first commit of every store: the genesis record. Returns the bytes behind the header block, built in a throw-away segment image.
-fn genesis(environment: &Environment, seed: &[u8; 32], origin: &str) -> (u64, Link, Vec<u8>, Hash) {
+fn genesis(environment: &Environment, seed: &[u8; 32], founding: &Founding<'_>) -> (u64, Link, Vec<u8>, Hash) {
     let created_at_ns = environment.clock.realtime_ns();
     let mut body = GenesisBody::new_zeroed();
     body.nonce = *blake3::keyed_hash(seed, b"genesis nonce").as_bytes();
     body.created_at_ns = created_at_ns.into();
     body.bucket_count = u32::from(BUCKET_COUNT).into();
     body.suite = u16::from(SUITE).into();
-    body.origin_bytes = (origin.len() as u16).into();
-    let body = [body.as_bytes(), origin.as_bytes()].concat();
+    body.log_key = founding.log_key;
+    body.origin_bytes = (founding.origin.len() as u16).into();
+    let body = [body.as_bytes(), founding.origin.as_bytes()].concat();
     let link = statement_link(KIND_GENESIS, 0, created_at_ns, &body, &[0; 32]);
     let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
     (created_at_ns, link, body, commit_digest)
 }
 
 /// Makes a new store: the first segment with the genesis record in it, one rename.
-pub(crate) fn create(environment: &Environment, options: &CoreOptions, seed: &[u8; 32], origin: &str) -> Result<(), OpenError> {
+pub(crate) fn create(environment: &Environment, options: &CoreOptions, seed: &[u8; 32], founding: &Founding<'_>) -> Result<(), OpenError> {
     let io = |doing: &'static str| OpenError::io(doing);
-    let (created_at_ns, link, body, commit_digest) = genesis(environment, seed, origin);
+    let (created_at_ns, link, body, commit_digest) = genesis(environment, seed, founding);
     let segment = NewSegment {
         number: 1,
         segment_bytes: options.segment_bytes,

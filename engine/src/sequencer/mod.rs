@@ -41,7 +41,7 @@ mod table;
 
 pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
-pub(crate) use begin::{begin, create};
+pub(crate) use begin::{Founding, begin, create};
 pub(crate) use chores::Chores;
 use cold::Births;
 pub(crate) use heads::Buckets;

@@ -38,6 +38,47 @@ pub struct Evidence {
     pub anchors: Vec<Anchor>,
 }
 
+/// How long events that were signed for waited until somebody outside had seen them. Until then whoever has the key can tell another story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Exposure {
+    /// Checkpoints over events that were not anchored before.
+    pub checkpoints: u64,
+    /// Those among them that waited for longer than they should, or wait.
+    pub late: u64,
+    /// The longest of these times, in nanoseconds.
+    pub longest_ns: u64,
+    /// When the oldest checkpoint was signed that still waits.
+    pub waiting_since_ns: Option<u64>,
+}
+
+impl Evidence {
+    /// How long checkpoints waited for an anchor, with this time as the longest that they should, in nanoseconds. Checkpoints over nothing new but anchors
+    /// wait for none.
+    #[must_use]
+    pub fn exposure(&self, wait_ns_max: u64, now_ns: u64) -> Exposure {
+        let events_of = |size: u64| self.checkpoints.iter().find(|checkpoint| checkpoint.head.size == size).map_or(0, |of| of.events);
+        let anchored: Vec<(u64, u64)> = self.anchors.iter().map(|anchor| (events_of(anchor.size), anchor.recorded_at_ns)).collect();
+        let mut exposure = Exposure::default();
+        let mut events_before = 0;
+        for checkpoint in &self.checkpoints {
+            if checkpoint.events <= events_before {
+                continue;
+            }
+            events_before = checkpoint.events;
+            let seen_at = anchored.iter().filter(|(events, _)| *events >= checkpoint.events).map(|(_, at_ns)| *at_ns).min();
+            let waited_ns = seen_at.unwrap_or(now_ns).saturating_sub(checkpoint.time_ns);
+            exposure.checkpoints += 1;
+            exposure.late += u64::from(waited_ns > wait_ns_max);
+            exposure.longest_ns = exposure.longest_ns.max(waited_ns);
+            if seen_at.is_none() {
+                exposure.waiting_since_ns.get_or_insert(checkpoint.time_ns);
+            }
+        }
+        exposure
+    }
+}
+
 /// How far the log is what, and since when. Of nothing there is more than of what stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -64,6 +105,7 @@ impl Store {
             match lane {
                 Lane::Seal(seal, checkpoint) => evidence.checkpoints.extend(checkpoint.map(|note| Checkpoint {
                     head: note.0,
+                    events: seal.events.get(),
                     time_ns: seal.time_ns.get(),
                     note: note.1,
                 })),

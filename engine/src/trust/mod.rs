@@ -19,11 +19,12 @@ mod since;
 mod tree;
 mod verify;
 
-pub use evidence::{Anchor, Evidence, Grades};
+pub use evidence::{Anchor, Evidence, Exposure, Grades};
 #[cfg(feature = "ed25519")]
 pub use key_file::KeyFile;
 pub use note::{TreeHead, note_name, verifier_key};
 pub use prove::{ProveError, Prover};
 pub use seal::{AnchorForm, Checkpoint, SealError, Sealer};
+pub(crate) use seal::{read_note, write_note};
 pub use signer::Signer;
 pub use verify::{VerifyOptions, VerifyReport, verify, verify_in};

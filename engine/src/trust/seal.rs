@@ -110,6 +110,8 @@ impl SealError {
 pub struct Checkpoint {
     /// Size and root.
     pub head: TreeHead,
+    /// Events that its seal is over.
+    pub events: u64,
     /// When it was made, by the engine's clock, in nanoseconds since 1970.
     pub time_ns: u64,
     /// The C2SP signed note, the log's signature only: these bytes are what is time-stamped.
@@ -184,6 +186,13 @@ struct State {
     signed: Option<(TreeHead, [u8; 64])>,
     last: Option<Checkpoint>,
     signer: Arc<dyn Signer>,
+}
+
+impl State {
+    /// Events that the last seal is over.
+    fn sealed_events(&self) -> u64 {
+        self.last_seal.map_or(0, |seal| seal.body.events.get())
+    }
 }
 
 #[derive(Debug)]
@@ -268,7 +277,7 @@ impl Inner {
                 if parsed.head.size == state.tree.size() {
                     // Nothing has come since.
                     let time_ns = self.shared.catalog().frame(parsed.head.size - 1)?.header.recorded_at_ns.get();
-                    state.last = Some(Checkpoint { head: parsed.head, time_ns, note: note.clone() });
+                    state.last = Some(Checkpoint { head: parsed.head, events: state.sealed_events(), time_ns, note: note.clone() });
                 }
             }
         }
@@ -359,7 +368,7 @@ impl Inner {
         state.signer.remember(&self.log_id, &note).map_err(SealError::io("remembering what was signed"))?;
         write_note(&*self.environment.disk, &note).map_err(SealError::io("keeping the checkpoint"))?;
         let time_ns = self.shared.catalog().frame(seal.0)?.header.recorded_at_ns.get();
-        let checkpoint = Checkpoint { head, time_ns, note };
+        let checkpoint = Checkpoint { head, events: state.sealed_events(), time_ns, note };
         (state.signed, state.last) = (Some((head, signature)), Some(checkpoint.clone()));
         Ok(checkpoint)
     }
@@ -467,7 +476,7 @@ impl Drop for Sealer {
 }
 
 /// The checkpoint that lies in the store.
-pub(super) fn read_note(disk: &dyn Disk) -> Option<String> {
+pub(crate) fn read_note(disk: &dyn Disk) -> Option<String> {
     let file = disk.open(CHECKPOINT_FILE, Access::Read).ok()?;
     let mut bytes = vec![0; file.bytes().ok()?.min(NOTE_BYTES_MAX) as usize];
     file.read_exact_at(&mut bytes, 0).ok()?;
@@ -475,7 +484,7 @@ pub(super) fn read_note(disk: &dyn Disk) -> Option<String> {
 }
 
 /// write(tmp); fdatasync(tmp); rename; fsync(directory)
-fn write_note(disk: &dyn Disk, note: &str) -> io::Result<()> {
+pub(crate) fn write_note(disk: &dyn Disk, note: &str) -> io::Result<()> {
     let temporary = format!("{CHECKPOINT_FILE}.tmp");
     let file = disk.create(&temporary)?;
     file.write_all_at(note.as_bytes(), 0)?;

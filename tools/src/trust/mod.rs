@@ -8,8 +8,12 @@ use chainring::{KeyFile, Log, Options, ProveError, SealError, note_name};
 use crate::output::Failure;
 
 pub(crate) mod anchor;
+pub(crate) mod anchored;
+mod artefact;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
+#[cfg(feature = "http")]
+mod http;
 pub(crate) mod keys;
 mod ots;
 pub(crate) mod prove;
@@ -41,7 +45,7 @@ fn cannot(path: &Path) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure::Cannot(format!("{}: {error}", path.display()))
 }
 
-fn load_key(path: &Path) -> Result<Arc<KeyFile>, Failure> {
+pub(crate) fn load_key(path: &Path) -> Result<Arc<KeyFile>, Failure> {
     KeyFile::load(path).map(Arc::new).map_err(cannot(path))
 }
 

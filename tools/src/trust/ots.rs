@@ -4,6 +4,7 @@
 const MAGIC: &[u8; 31] = b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94";
 const PENDING: [u8; 8] = [0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e];
 const BITCOIN: [u8; 8] = [0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01];
+const SHA_256: u8 = 0x08;
 const ARGUMENT_BYTES_MAX: u64 = 4096;
 const ATTESTATION_BYTES_MAX: u64 = 8192;
 /// Branches that wait to be read; a proof has a few.
@@ -59,10 +60,20 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// The proof that a calendar's answer to these 32 bytes makes.
+pub(crate) fn proof(digest: &[u8; 32], answer: &[u8]) -> Vec<u8> {
+    [&MAGIC[..], &[1, SHA_256], digest, answer].concat()
+}
+
+/// Whether bytes begin as a proof does.
+pub(crate) fn is_proof(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 /// Reads a proof; `None` if it is none.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Ots> {
     let mut bytes = Bytes(bytes.strip_prefix(MAGIC)?);
-    (bytes.varint()? == 1 && bytes.byte()? == 0x08).then_some(())?;
+    (bytes.varint()? == 1 && bytes.byte()? == SHA_256).then_some(())?;
     let digest = bytes.take(32)?.try_into().ok()?;
     let mut attestations = Vec::new();
     // A timestamp is a tree: every item but the last of a node has 0xff before it. What an operation leads to is another node.
@@ -86,7 +97,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Ots> {
                 open -= 1;
             }
             // sha1, ripemd160, sha256, keccak256, reverse, hexlify
-            0x02 | 0x03 | 0x08 | 0x67 | 0xF2 | 0xF3 => {}
+            0x02 | 0x03 | SHA_256 | 0x67 | 0xF2 | 0xF3 => {}
             // append, prepend
             0xF0 | 0xF1 => drop(bytes.varbytes(ARGUMENT_BYTES_MAX)?),
             _ => return None,
