@@ -9,6 +9,8 @@ mod ids;
 #[cfg(feature = "ed25519")]
 mod key_file;
 mod merge;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod note;
 mod prove;
 mod seal;
