@@ -274,9 +274,10 @@ def check_checkpoint(text, log_id, rotations, key, saved):
     return name, size, root, True
 
 
-def check_saved(saved, name, size, root, proof):
+def check_saved(saved, name, size, root, proof, signed, shown):
+    """The size and root that vouch. shown: position of the newest record shown, where nothing is said of those behind it."""
     if saved is None:
-        return
+        return size, root
     saved_name, saved_size, saved_root = saved
     need(6, saved_name == name, "the saved checkpoint is of another log")
     need(6, saved_size <= size, "the saved checkpoint is larger")
@@ -284,6 +285,11 @@ def check_saved(saved, name, size, root, proof):
         need(6, proof is not None and proof[0] == saved_size, "no proof that the log goes on from the saved checkpoint")
     path = proof[1] if saved_size < size else []
     need(6, consistent(saved_size, saved_root, size, root, path), "the log does not go on from the saved checkpoint")
+    if signed:
+        return size, root
+    vouched = saved_size == size or (shown is not None and shown < saved_size)
+    need(6, vouched, "without a key nobody vouches for what is behind the saved checkpoint")
+    return saved_size, saved_root
 
 
 def check_receipt(text, key, saved):
@@ -299,9 +305,17 @@ def check_receipt(text, key, saved):
         path = [b64(1, line, 32) for line in head.split("\n")]
     need(1, len(path) <= 63, "too many hashes")
     name, size, root, signed = check_checkpoint(note, None, [], key, saved)
-    check_saved(saved, name, size, root, None)
+    vouching = check_saved(saved, name, size, root, None, signed, None)
     need(9, included_root(leaf.link, index, size, path) == root, "the record is not under the root")
-    return {"ok": True, "claim": "record", "origin": name, "size": size, "root": root.hex(), "position": index, "signed": signed}
+    return {
+        "ok": True,
+        "claim": "record",
+        "origin": name,
+        "size": vouching[0],
+        "root": vouching[1].hex(),
+        "position": index,
+        "signed": signed,
+    }
 
 
 def check_event(leaf, ids, content, metadata, stream_id, bucket, name_commit):
@@ -389,7 +403,7 @@ def check_bundle(text, key, saved):
     # 5
     need(5, included_root(log_id, 0, size, genesis_proof) == root, "the genesis record is not under the root")
     # 6
-    check_saved(saved, name, size, root, consistency)
+    vouching = check_saved(saved, name, size, root, consistency, signed, position if claim == "event" else None)
     # 7
     need(7, 1 <= len(stream) <= 512, "a stream's name of another length")
     try:
@@ -436,8 +450,8 @@ def check_bundle(text, key, saved):
         "claim": claim,
         "log_id": log_id.hex(),
         "origin": origin,
-        "size": size,
-        "root": root.hex(),
+        "size": vouching[0],
+        "root": vouching[1].hex(),
         "signed": signed,
         "stream": stream_name,
         "position": position,

@@ -1,4 +1,4 @@
-//! What `fuzz/` needs of this package's insides: a line of the import form, and what comes back of it. Not for other use.
+//! What `fuzz/` needs of this package's insides: a line of the import form, and what comes back of it; what witnesses answer. Not for other use.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,11 @@ pub fn exported(line: &[u8]) -> Option<String> {
     members(&told, &mut object);
     object.close();
     Some(String::from_utf8(out).expect("an export is text"))
+}
+
+/// Reads bytes as what witnesses answer: a time stamp, an OpenTimestamps proof.
+pub fn read_artefact(bytes: &[u8]) {
+    let _ = (crate::trust::read_stamp(bytes), crate::trust::read_proof(bytes));
 }
 
 /// The members of a JSON object by name, in canonical form, without those that are null and without `seq`, which is counted anew.

@@ -302,7 +302,8 @@ fn bless() {
         assert_eq!(step.map(|step| step.to_string()), name.split_once('-').map(|(step, _)| step.to_owned()), "{name}");
         serde_json::json!({ "proof": format!("{name}.proof"), "key": key, "saved": with_saved, "step": step })
     });
-    let text = serde_json::to_string_pretty(&expectations.collect::<Vec<_>>()).unwrap();
+    let without_key = serde_json::json!({ "proof": "event.proof", "key": null, "saved": true, "step": 6 });
+    let text = serde_json::to_string_pretty(&expectations.chain([without_key]).collect::<Vec<_>>()).unwrap();
     fs::write(golden().join("expect.json"), text + "\n").unwrap();
 }
 
@@ -324,14 +325,14 @@ fn golden_proofs_get_their_answers() {
     let saved = Checkpoint::parse(&text(&golden().join("saved.note"))).unwrap();
     let script = python();
     for expected in &expectations {
-        let (name, key) = (expected["proof"].as_str().unwrap(), expected["key"].as_str().unwrap());
+        let (name, key) = (expected["proof"].as_str().unwrap(), expected["key"].as_str());
         let with_saved = expected["saved"].as_bool().unwrap();
-        let trust = Trust { saved: with_saved.then(|| saved.clone()), ..trusting(key) };
+        let trust = Trust { saved: with_saved.then(|| saved.clone()), ..key.map(trusting).unwrap_or_default() };
         let step = check(&text(&golden().join(name)), &trust).err().map(|refused| u64::from(refused.step));
         assert_eq!(step, expected["step"].as_u64(), "{name}");
         if let Some(script) = &script {
             let mut python = Command::new("python3");
-            python.arg(script).arg(golden().join(name)).args(["--key", key]);
+            python.arg(script).arg(golden().join(name)).args(key.iter().flat_map(|key| ["--key", key]));
             if with_saved {
                 python.arg("--saved-checkpoint").arg(golden().join("saved.note"));
             }
@@ -339,7 +340,7 @@ fn golden_proofs_get_their_answers() {
             assert_eq!(answer["step"].as_u64(), expected["step"].as_u64(), "{name}: {answer}");
         }
     }
-    assert!(expectations.len() >= 18);
+    assert!(expectations.len() >= 19);
 }
 
 /// A saved checkpoint as its holder may have written it down: nobody asks for its signature.
@@ -362,12 +363,48 @@ fn a_saved_checkpoint_tells_histories_apart() {
     assert_eq!(check(&bundle, &with(later)).unwrap_err().step, 6);
     let other = Checkpoint { name: "log.example/other".into(), ..earlier.clone() };
     assert_eq!(check(&bundle, &with(other)).unwrap_err().step, 6);
-    // Without a key, a saved checkpoint vouches for what is under it.
-    let own = Checkpoint::parse(prover.checkpoint()).unwrap();
-    let proved = check(&bundle, &Trust { policy: None, saved: Some(own) }).unwrap();
-    assert!(proved.key.is_none());
     assert_eq!(check(&bundle, &Trust::default()).unwrap_err().step, 3);
     drop((sealer, log, place));
+}
+
+/// How a log goes on can be made up by anybody: an event of one's own as the next leaf, a root over it, and a proof that both are consistent.
+#[test]
+fn without_a_key_nothing_behind_the_saved_checkpoint_is_proved() {
+    let Sealed { place, log, sealer, earlier, .. } = sealed("no-key");
+    let prover = log.prover().unwrap();
+    let saved = |saved: &Checkpoint| Trust { policy: None, saved: Some(saved.clone()) };
+    let python = |proof: &str, checkpoint: &Checkpoint| {
+        let script = python()?;
+        let (proof, note) = (place.write("proof", proof), place.write("note", log_note(checkpoint)));
+        let mut python = Command::new("python3");
+        python.arg(script).arg(proof).arg("--saved-checkpoint").arg(note);
+        Some(serde_json::from_slice::<serde_json::Value>(&python.output().unwrap().stdout).unwrap())
+    };
+    let own = Checkpoint::parse(prover.checkpoint()).unwrap();
+    let proofs = [
+        prover.event(Position(200), Some(earlier.size)).unwrap(),
+        prover.event(Position(earlier.size), Some(earlier.size)).unwrap_or_default(),
+        prover.event(Position(500), Some(earlier.size)).unwrap(),
+        prover.stream("order-5", Some(earlier.size)).unwrap(),
+        prover.stream("nobody", Some(earlier.size)).unwrap(),
+        prover.receipt(Position(200)).unwrap(),
+    ];
+    for (index, proof) in proofs.iter().enumerate().filter(|(_, proof)| !proof.is_empty()) {
+        // The same checkpoint vouches for everything under it.
+        let proved = check(proof, &saved(&own)).unwrap();
+        assert_eq!((proved.key, &proved.checkpoint), (None, &own));
+        // An earlier one for what is under it, and it is this one that does.
+        let checked = check(proof, &saved(&earlier));
+        match &checked {
+            Ok(proved) => assert_eq!((index, &proved.checkpoint), (0, &earlier)),
+            Err(refused) => assert!(index > 0 && refused.step == 6, "{index}: {refused:?}"),
+        }
+        if let Some(answer) = python(proof, &earlier) {
+            assert_eq!(answer["step"].as_u64(), checked.as_ref().err().map(|refused| u64::from(refused.step)), "{index}: {answer}");
+            assert_eq!(answer["size"].as_u64(), checked.ok().map(|proved| proved.checkpoint.size));
+        }
+    }
+    drop((sealer, log));
 }
 
 fn ran(place: &Place, args: &[&str]) -> serde_json::Value {

@@ -63,7 +63,7 @@ pub struct Proved {
     pub log_id: [u8; 32],
     /// Name the log was created with.
     pub origin: String,
-    /// The checkpoint everything is under.
+    /// The checkpoint everything is under: the signed one, or the saved one where there is no key.
     pub checkpoint: Checkpoint,
     /// The key that signed it; `None` if only a saved checkpoint vouches for it.
     pub key: Option<VerifierKey>,
@@ -375,9 +375,14 @@ fn follow(key: &VerifierKey, log_id: &Hash, rotations: &[Vec<u8>]) -> Result<Ver
     Ok(key.with(current))
 }
 
-/// Step 6.
-fn check_saved(checkpoint: &Checkpoint, consistency: Option<&(u64, Vec<Hash>)>, trust: &Trust) -> Result<(), Why> {
-    let Some(saved) = &trust.saved else { return Ok(()) };
+/// Step 6. `shown` is the position of the newest record that is shown, where it says nothing of those behind it. Gives the checkpoint that vouches.
+fn check_saved(
+    checkpoint: Checkpoint,
+    shown: Option<u64>,
+    consistency: Option<&(u64, Vec<Hash>)>,
+    trust: &Trust,
+) -> Result<Checkpoint, Why> {
+    let Some(saved) = &trust.saved else { return Ok(checkpoint) };
     if saved.name != checkpoint.name {
         return no("the saved checkpoint is of another log");
     }
@@ -389,11 +394,17 @@ fn check_saved(checkpoint: &Checkpoint, consistency: Option<&(u64, Vec<Hash>)>, 
         Some((old, proof)) if *old == saved.size => proof,
         _ => return no("no proof that the log goes on from the saved checkpoint"),
     };
-    if is_consistent(saved.size, &saved.root, checkpoint.size, &checkpoint.root, proof) {
-        Ok(())
-    } else {
-        no("the log does not go on from the saved checkpoint: it has two histories")
+    if !is_consistent(saved.size, &saved.root, checkpoint.size, &checkpoint.root, proof) {
+        return no("the log does not go on from the saved checkpoint: it has two histories");
     }
+    if trust.policy.is_some() {
+        return Ok(checkpoint);
+    }
+    // Anybody can make up how a log goes on.
+    if saved.size < checkpoint.size && shown.is_none_or(|position| position >= saved.size) {
+        return no("without a key nobody vouches for what is behind the saved checkpoint");
+    }
+    Ok(saved.clone())
 }
 
 fn check_included(leaf: &Leaf, index: u64, proof: &[Hash], checkpoint: &Checkpoint) -> Result<(), Why> {
@@ -420,14 +431,14 @@ fn check_receipt(text: &str, trust: &Trust) -> Result<Proved, Refused> {
     };
     let (leaf, index, path, note) = parse().map_err(step(1))?;
     let (checkpoint, key) = check_checkpoint(note, None, &[], trust)?;
-    check_saved(&checkpoint, None, trust).map_err(step(6))?;
+    let vouching = check_saved(checkpoint.clone(), None, None, trust).map_err(step(6))?;
     // Step 9
     check_included(&leaf, index, &path, &checkpoint).map_err(step(9))?;
     Ok(Proved {
         claim: Claim::Record,
         log_id: ZERO_HASH,
-        origin: checkpoint.name.clone(),
-        checkpoint,
+        origin: checkpoint.name,
+        checkpoint: vouching,
         key,
         stream: None,
         position: Some(index),
@@ -449,7 +460,8 @@ fn check_bundle(text: &str, trust: &Trust) -> Result<Proved, Refused> {
     // Step 5
     check_included(&bundle.genesis.0, 0, &bundle.genesis_proof, &checkpoint).map_err(step(5))?;
     // Step 6
-    check_saved(&checkpoint, bundle.consistency.as_ref(), trust).map_err(step(6))?;
+    let shown = bundle.proof.as_ref().map(|(position, _)| *position).filter(|_| bundle.seal.is_none());
+    let vouching = check_saved(checkpoint.clone(), shown, bundle.consistency.as_ref(), trust).map_err(step(6))?;
     // Step 7
     let name = check_name(&bundle.stream).map_err(step(7))?;
     let stream = Stream { id: suite.stream_id(name.as_bytes()), name_commit: suite.name_commit(&log_id, name.as_bytes()) };
@@ -474,7 +486,7 @@ fn check_bundle(text: &str, trust: &Trust) -> Result<Proved, Refused> {
         claim: bundle.claim,
         log_id,
         origin,
-        checkpoint,
+        checkpoint: vouching,
         key,
         stream: Some(name.to_owned()),
         position: bundle.proof.map(|(index, _)| index),

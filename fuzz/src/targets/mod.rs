@@ -6,7 +6,7 @@
 //!
 //! | module | part |
 //! |---|---|
-//! | [`frame`], [`metadata`], [`segment`], [`store`], [`recover`], [`import_line`], [`disagree`] | the targets |
+//! | [`frame`], [`metadata`], [`segment`], [`store`], [`recover`], [`import_line`], [`disagree`], [`proof`] | the targets |
 //! | [`archive`] | a whole store as one piece of bytes |
 //! | [`seeds`] | what mutations start from |
 //! | [`mutate`], [`repair`], [`model`] | mutations that know what a store is |
@@ -21,6 +21,7 @@ pub mod import_line;
 pub mod metadata;
 pub mod model;
 pub mod mutate;
+pub mod proof;
 pub mod random;
 pub mod recover;
 pub mod repair;
@@ -47,8 +48,16 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 7] =
-    [frame::TARGET, metadata::TARGET, segment::TARGET, store::TARGET, recover::TARGET, import_line::TARGET, disagree::TARGET];
+pub const ALL: [Target; 8] = [
+    frame::TARGET,
+    metadata::TARGET,
+    segment::TARGET,
+    store::TARGET,
+    recover::TARGET,
+    import_line::TARGET,
+    disagree::TARGET,
+    proof::TARGET,
+];
 
 /// The target of that name.
 #[must_use]

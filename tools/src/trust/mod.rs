@@ -20,6 +20,9 @@ pub(crate) mod prove;
 pub(crate) mod tiles;
 mod tsp;
 
+pub(crate) use ots::parse as read_proof;
+pub(crate) use tsp::stamp as read_stamp;
+
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Failure {
         let message = error.to_string();

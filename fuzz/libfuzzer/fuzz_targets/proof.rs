@@ -1,0 +1,3 @@
+#![no_main]
+
+chainring_libfuzzer::program!(proof);
