@@ -177,11 +177,12 @@ impl<'a> Cursor<'a> {
         Ok((trailer, offset + TRAILER_BYTES as u64))
     }
 
-    /// Valid trailers at block ends at or behind the cursor, with their offsets, wherever damage lies: evidence of what was durable.
+    /// Valid trailers at block ends at or behind the cursor, with their offsets, wherever damage lies: evidence of what was durable. Also where no commit can
+    /// end: who has put one there has changed the file.
     pub(crate) fn trailers_behind(&self) -> impl Iterator<Item = (u64, CommitTrailer)> + use<'a> {
         let (seed, block, bytes, base) = (self.seed, self.block_bytes, self.bytes, self.base);
         let first = self.at + block;
-        (first..=self.limit).step_by(block as usize).filter_map(move |end| {
+        (first..=base + bytes.len() as u64).step_by(block as usize).filter_map(move |end| {
             let offset = end - TRAILER_BYTES as u64;
             Some((offset, CommitTrailer::parse(bytes.get((offset - base) as usize..(end - base) as usize)?, seed, offset).ok()?))
         })

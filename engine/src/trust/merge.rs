@@ -271,11 +271,12 @@ impl Merge {
         {
             return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
         }
-        let wrong = found
-            .deferred
-            .iter()
-            .take_while(|deferred| deferred.offset < own)
-            .find_map(|deferred| Some((deferred, self.record(deferred).err()?)));
+        let mut engine_records = self.buckets.engine_records();
+        let wrong = found.deferred.iter().take_while(|deferred| deferred.offset < own).find_map(|deferred| {
+            let why = self.record(deferred, engine_records).err();
+            engine_records += u64::from(deferred.bucket == ENGINE_LANE);
+            Some((deferred, why?))
+        });
         wrong.map(|(deferred, why)| Finding {
             kind: FaultKind::Tampered,
             offset: deferred.offset,
@@ -286,7 +287,8 @@ impl Merge {
         })
     }
 
-    fn record(&self, deferred: &Deferred) -> Result<(), &'static str> {
+    /// `engine_records` is the number of the engine's records before it.
+    fn record(&self, deferred: &Deferred, engine_records: u64) -> Result<(), &'static str> {
         let log_id = self.log_id.unwrap_or_default();
         let bucket_before = deferred.bucket_before.or_else(|| self.buckets.get(deferred.bucket).map(|head| (head.position, head.link)));
         let bucket_back = back_distance(deferred.position, bucket_before.map(|(position, _)| position));
@@ -294,7 +296,10 @@ impl Merge {
             return Err("the distance to the bucket's previous record is wrong");
         }
         if deferred.bucket == ENGINE_LANE {
-            // Engine records: both predecessors are the engine's previous record; the genesis record has none.
+            // Engine records are counted from 0; both predecessors are the engine's previous record, and the genesis record has none.
+            if deferred.version != engine_records {
+                return Err("the version does not continue the engine's lane");
+            }
             let before = bucket_before.map_or([0; 32], |(_, link)| link.0);
             let is_right = deferred.stream_back == deferred.bucket_back && deferred.expected_link(&before, &before) == deferred.link;
             let is_log_id = deferred.position != 0 || deferred.link == log_id;

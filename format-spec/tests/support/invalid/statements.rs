@@ -34,7 +34,7 @@ fn lied(name: &str, rule: &'static str, why: &str, lie: impl FnOnce(&mut SealBod
     })
 }
 
-/// Rules F6 and F8.
+/// Rules F6, H1 and F8.
 fn seals_by_themselves() -> Vec<Case> {
     let around = |name: &str, rule: &'static str, why: &str, lie: fn(&mut Draft)| {
         behind(name, rule, why, |store| {
@@ -51,6 +51,7 @@ fn seals_by_themselves() -> Vec<Case> {
     vec![
         around("F6-seal-with-metadata", "F6", "a seal with metadata", |draft| draft.metadata = vec![0xA0]),
         Case::at_frame(&erased, 1, TAMPERED, "F6", "a seal whose body is erased"),
+        around("H1-engine-version", "H1", "a seal that skips a number of the engine's lane", |draft| draft.version += 1),
         around("F8-length", "F8", "a seal that is a byte too long", |draft| draft.body.push(0)),
         around("F8-short", "F8", "a seal that is a byte too short", |draft| draft.body.truncate(319)),
         lied("F8-number-0", "F8", "a seal with number 0", |seal| seal.number = 0.into()),
