@@ -403,6 +403,13 @@ pub enum AppendError {
         /// By how many nanoseconds.
         ahead_ns: u64,
     },
+    /// Its turn came after the instant up to which it was allowed ([`Request::not_after`](crate::Request::not_after)). Nothing was appended.
+    TooLate {
+        /// That instant, in nanoseconds since 1970.
+        not_after_ns: u64,
+        /// When its turn came.
+        now_ns: u64,
+    },
     /// There is no room for another segment. Nothing was appended; try again when there is.
     NoSpace(Arc<io::Error>),
     /// Another segment could not be begun, for want of memory or files, say. Nothing was appended and nothing was changed; try again.
@@ -435,6 +442,9 @@ impl fmt::Display for AppendError {
             AppendError::PartlyKnown { known, of } => write!(f, "batch partly known: {known} of its {of} events are already in the log"),
             AppendError::StreamIdCollision { stream } => write!(f, "another stream has the id of stream {stream}"),
             AppendError::Invalid { why } => write!(f, "invalid request: {why}"),
+            AppendError::TooLate { not_after_ns, now_ns } => {
+                write!(f, "too late: it was allowed until {not_after_ns} ns, and its turn came {} ns after that", now_ns - not_after_ns)
+            }
             AppendError::ClockJump { ahead_ns } => write!(f, "the clock jumped ahead by {} s", ahead_ns / 1_000_000_000),
             AppendError::NoSpace(source) => write!(f, "no room for another segment: {source}"),
             AppendError::NoSegment(source) => write!(f, "another segment could not be begun: {source}"),

@@ -42,7 +42,7 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use decision::{ActError, Action, Denial, Grant, Observed, Requirement, Stop, Writer};
+pub use decision::{ActError, Action, Admission, Denial, Grant, Observed, Requirement, Stop, Writer};
 pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
 pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{

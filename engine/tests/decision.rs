@@ -1,12 +1,14 @@
 //! What may happen once happens once, and what may not does not: grants, ceilings, approvals, runs, compensations and stops, also when many try at once, and
 //! after a crash.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chainring::disk::sim::SimDisk;
+use chainring::disk::Environment;
+use chainring::disk::sim::{SimClock, SimDisk, SimEntropy};
 use chainring::{
-    ActError, Action, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options, Position,
-    Requirement, Stop, Version,
+    ActError, Action, Admission, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options,
+    Position, Requirement, Stop, Version, View,
 };
 
 fn opened() -> (tempfile::TempDir, Log) {
@@ -72,6 +74,62 @@ fn what_was_read_outside_is_read_again() {
     let why: Vec<String> = denials(log.act(&action)).iter().map(ToString::to_string).collect();
     assert!(why[0].contains("it was read") && why[1].contains("content is another one") && why[2].contains("it is gone"), "{why:?}");
     assert_eq!(count(&log, "Bought"), 1);
+}
+
+/// A policy is asked again when what it looked at has moved by the action's turn, and its word ends when it says.
+#[test]
+fn a_policy_is_bound_to_what_it_saw() {
+    let (_directory, log) = opened();
+    log.append(Event::new("balance-1", "Set").body("10")).unwrap();
+    let asked = AtomicU64::new(0);
+    let admission = || Admission { streams: vec!["balance-1".into()], valid_to_ns: None };
+    let enough = |view: &View, events: &[Event]| {
+        assert_eq!(events.len(), 1);
+        let newest = view.stream("balance-1").unwrap().unwrap().backward().next().unwrap().unwrap();
+        let balance: u64 = std::str::from_utf8(newest.body().unwrap()).unwrap().parse().unwrap();
+        // The first time, somebody is quicker.
+        if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            log.append(Event::new("balance-1", "Set").body("5")).unwrap();
+        }
+        if balance >= 5 { Ok(admission()) } else { Err(format!("there is {balance} left")) }
+    };
+    log.act(&Action::new(act("Paid")).judged_by(enough)).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "asked again about the balance as it is by then");
+    log.append(Event::new("balance-1", "Set").body("4")).unwrap();
+    let denied = denials(log.act(&Action::new(act("Paid")).judged_by(enough)));
+    assert_eq!(denied, [Denial::NotAdmitted { why: "there is 4 left".into() }]);
+    assert_eq!(count(&log, "Paid"), 1);
+    assert_eq!(log.head("$attempts/agent").unwrap(), Version(1));
+
+    // Time passes between its word and the turn.
+    let disk = SimDisk::new();
+    let clock = Arc::new(SimClock::new(1_000_000_000, 10));
+    let environment = Environment { disk: Arc::new(disk), clock: clock.clone(), entropy: Arc::new(SimEntropy::new(1)) };
+    let log = Options::new().open_in(environment, "simulated").unwrap();
+    let asked = AtomicU64::new(0);
+    let until = |valid_to_ns: u64, later_ns: u64| {
+        let (asked, clock) = (&asked, &clock);
+        move |_: &View, _: &[Event]| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            clock.advance(later_ns);
+            Ok(Admission { streams: Vec::new(), valid_to_ns: Some(valid_to_ns) })
+        }
+    };
+    log.act(&Action::new(act("Paid")).judged_by(until(u64::MAX, 0))).unwrap();
+    let denied = denials(log.act(&Action::new(act("Paid")).judged_by(until(1_000_001_000, 2_000))));
+    assert_eq!(denied, [Denial::NotAdmitted { why: "what it says is over".into() }]);
+    assert_eq!((asked.load(Ordering::Relaxed), count(&log, "Paid")), (3, 1), "the sequencer did not take it, and then it was over");
+    // The same of grants: what ends in between is found by the sequencer.
+    let now_ns = 1_000_010_000;
+    clock.step_to(now_ns);
+    log.grant("short", &Grant { valid_to_ns: Some(now_ns + 1_000), ..Grant::default() }, "boss").unwrap();
+    let late = Action::new(act("Paid")).judged_by(until(u64::MAX, 5_000)).allowed_by("short", "r");
+    let Denial::NotInForce { .. } = &denials(log.act(&late))[0] else { panic!("it is over") };
+    assert!(matches!(
+        log.append(chainring::Request::event(act("Paid")).not_after(now_ns)),
+        Err(AppendError::TooLate { not_after_ns, now_ns: later_ns }) if not_after_ns == now_ns && later_ns > now_ns
+    ));
+    assert_eq!(count(&log, "Paid"), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use chainring_format::cbor::Value;
 use chainring_format::metadata::{AuthorityRef, Class, ExternalRef};
 use chainring_format::{EventId, Version};
 
-use super::action::{Action, timestamp};
+use super::action::{Action, Admission, timestamp};
 use super::grant::{self, Asked};
 use super::notes::{self, RULES, STOPS, Said, say};
 use super::{ActError, Denial, newest, note, rules, version_of};
@@ -36,6 +36,8 @@ struct Verdict {
     /// What was the first of those that are taken back.
     taken_back: HashSet<EventId>,
     denials: Vec<Denial>,
+    /// Until when all of this holds.
+    not_after_ns: Option<u64>,
 }
 
 impl Log {
@@ -48,12 +50,14 @@ impl Log {
     /// [`ActError::Denied`] with every reason; else as for every append.
     pub fn act(&self, action: &Action<'_>) -> Result<Receipt, ActError> {
         let deadline_ns = self.clock().monotonic_ns().saturating_add(PATIENCE.as_nanos() as u64);
+        // Recorded time may be ahead of a clock that was put back.
+        let mut recorded_ns = 0;
         loop {
             let view = self.latest();
             if let Some(receipt) = done_before(&view, action, self.report().epoch)? {
                 return Ok(receipt);
             }
-            let verdict = judge(&view, action, self.clock().realtime_ns())?;
+            let verdict = judge(&view, action, self.clock().realtime_ns().max(recorded_ns))?;
             if !verdict.denials.is_empty() {
                 self.keep_attempt(action, &verdict.denials)?;
                 return Err(ActError::Denied(verdict.denials));
@@ -63,7 +67,14 @@ impl Log {
                 Err(error) => error,
             };
             // Something moved between the look and the turn, or the same action was done meanwhile: once that is durable it is seen.
-            let is_moved = matches!(error, AppendError::Refused(_) | AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. });
+            // Or its time was over at its turn, and now that is seen, too.
+            if let AppendError::TooLate { now_ns, .. } = error {
+                recorded_ns = now_ns;
+            }
+            let is_moved = matches!(
+                error,
+                AppendError::Refused(_) | AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. } | AppendError::TooLate { .. }
+            );
             if !is_moved || self.clock().monotonic_ns() >= deadline_ns {
                 return Err(error.into());
             }
@@ -164,6 +175,9 @@ fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadE
     for (read, again) in &action.externals {
         verdict.look_outside(read, again(read), now_ns);
     }
+    for policy in &action.policies {
+        verdict.ask(view, policy(view, &action.events), now_ns)?;
+    }
     verdict.look_at_stops(view, action)?;
     verdict.required.insert(RULES.to_owned(), version_of(view, RULES)?);
     verdict.denials.extend(rules::judge(view, action)?);
@@ -171,6 +185,7 @@ fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadE
     for (name, rule) in &action.grants {
         let allowed = grant::judge(view, name, rule.as_deref(), &asked)?;
         verdict.required.extend(allowed.required);
+        verdict.holds_before(allowed.valid_to_ns);
         // Two grants of one parent use it once.
         let is_new = |event: &Event| verdict.notes.iter().all(|note| note.stream != event.stream);
         let used: Vec<Event> = allowed.used.into_iter().filter(is_new).collect();
@@ -198,6 +213,30 @@ fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadE
 }
 
 impl Verdict {
+    /// It holds up to an instant, without that.
+    fn holds_before(&mut self, valid_to_ns: Option<u64>) {
+        let Some(last_ns) = valid_to_ns.map(|to| to.saturating_sub(1)) else { return };
+        self.not_after_ns = Some(self.not_after_ns.map_or(last_ns, |before| before.min(last_ns)));
+    }
+
+    /// What a policy of the caller says.
+    fn ask(&mut self, view: &View, said: Result<Admission, String>, now_ns: u64) -> Result<(), ReadError> {
+        match said {
+            Err(why) => self.denials.push(Denial::NotAdmitted { why }),
+            Ok(admission) if admission.valid_to_ns.is_some_and(|to| now_ns >= to) => {
+                self.denials.push(Denial::NotAdmitted { why: "what it says is over".to_owned() });
+            }
+            Ok(admission) => {
+                for stream in admission.streams {
+                    let version = version_of(view, &stream)?;
+                    self.required.insert(stream, version);
+                }
+                self.holds_before(admission.valid_to_ns);
+            }
+        }
+        Ok(())
+    }
+
     fn require(&mut self, view: &View, stream: &str, read: Version) -> Result<(), ReadError> {
         let found = Version(version_of(view, stream)?);
         if found != read {
@@ -233,6 +272,8 @@ impl Verdict {
         {
             differs(format!("it was read {} ms ago", age_ns / 1_000_000));
         }
+        let last_ns =
+            age_ns.zip(read.max_age_ns).and_then(|(age_ns, most_ns)| u64::try_from(i128::from(now_ns) - age_ns + i128::from(most_ns)).ok());
         match observed {
             Err(why) => differs(format!("it cannot be read again: {why}")),
             Ok(found) => {
@@ -244,6 +285,7 @@ impl Verdict {
                 }
             }
         }
+        self.holds_before(last_ns.map(|last_ns| last_ns.saturating_add(1)));
         self.external.push(ExternalRef { observed_at: Some(timestamp(now_ns)), ..read.clone() });
     }
 
@@ -270,6 +312,7 @@ impl Verdict {
             Some(event) if event.event_type() != APPROVED => Some("it was used"),
             Some(event) => {
                 let said = Said::by(event, "approval")?;
+                self.holds_before(said.uint("valid_to_ns"));
                 if said.bytes("digest") != Some(&action.digest()[..]) {
                     Some("it is of something else")
                 } else if said.uint("valid_to_ns").is_some_and(|to| now_ns >= to) {
@@ -352,5 +395,9 @@ fn request(action: &Action<'_>, verdict: Verdict) -> Request {
     };
     let at = |version| Expected::Exactly(Version(version));
     let required = verdict.required.into_iter();
+    let request = match verdict.not_after_ns {
+        Some(instant_ns) => request.not_after(instant_ns),
+        None => request,
+    };
     required.fold(request.durability(action.durability), |request, (stream, version)| request.require(stream, at(version)))
 }

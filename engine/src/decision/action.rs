@@ -5,6 +5,7 @@ use chainring_format::{EventId, Version};
 
 use crate::condition::Durability;
 use crate::log::Event;
+use crate::query::View;
 
 /// Context of digests of actions.
 const CONTEXT_DIGEST: &str = "chainring 2026-11 v1 action digest";
@@ -20,6 +21,18 @@ pub struct Observed {
 
 /// Reads something outside the log again; the error says why it could not.
 pub(super) type Reread<'a> = Box<dyn Fn(&ExternalRef) -> Result<Observed, String> + 'a>;
+
+/// What a caller's policy says yes to, and for how long that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Admission {
+    /// Streams it looked at: the action happens only while they are where the policy saw them.
+    pub streams: Vec<String>,
+    /// Until when it holds, in nanoseconds since 1970.
+    pub valid_to_ns: Option<u64>,
+}
+
+/// Judges what is to happen against the log as it is; the error says why not.
+pub(super) type Policy<'a> = Box<dyn Fn(&View, &[Event]) -> Result<Admission, String> + 'a>;
 
 /// An append that happens only if everything holds that it rests on.
 ///
@@ -44,6 +57,7 @@ pub struct Action<'a> {
     pub(super) is_batch: bool,
     pub(super) reads: Vec<ReadRef>,
     pub(super) externals: Vec<(ExternalRef, Reread<'a>)>,
+    pub(super) policies: Vec<Policy<'a>>,
     /// Grants and rules.
     pub(super) grants: Vec<(String, Option<String>)>,
     pub(super) amount: u64,
@@ -72,6 +86,7 @@ impl<'a> Action<'a> {
             is_batch,
             reads: Vec::new(),
             externals: Vec::new(),
+            policies: Vec::new(),
             grants: Vec::new(),
             amount: 0,
             approval: None,
@@ -99,6 +114,14 @@ impl<'a> Action<'a> {
     #[must_use]
     pub fn read_outside(mut self, read: ExternalRef, again: impl Fn(&ExternalRef) -> Result<Observed, String> + 'a) -> Action<'a> {
         self.externals.push((read, Box::new(again)));
+        self
+    }
+
+    /// A policy of the caller's must say yes, in the caller's thread, to the events as they are against the log as it is. Its word is bound: if a stream that it
+    /// looked at moves, or its time is over, before the action's turn comes, it is asked again.
+    #[must_use]
+    pub fn judged_by(mut self, policy: impl Fn(&View, &[Event]) -> Result<Admission, String> + 'a) -> Action<'a> {
+        self.policies.push(Box::new(policy));
         self
     }
 

@@ -149,6 +149,8 @@ pub(super) struct Allowed {
     pub used: Vec<Event>,
     pub reference: AuthorityRef,
     pub denials: Vec<Denial>,
+    /// When the first of these grants ends.
+    pub valid_to_ns: Option<u64>,
 }
 
 /// Looks at a grant and everything that it was delegated from.
@@ -174,6 +176,7 @@ pub(super) fn judge(view: &View, name: &str, rule: Option<&str>, asked: &Asked<'
             allowed.reference =
                 AuthorityRef { stream: Some(stream), version, link, rule, event: Some(event.event_id()), ..AuthorityRef::default() };
         }
+        allowed.valid_to_ns = allowed.valid_to_ns.into_iter().chain(grant.valid_to_ns).min();
         if grant.valid_from_ns.is_some_and(|from| asked.now_ns < from) {
             allowed.denials.push(not_in_force("too early"));
         }

@@ -27,7 +27,7 @@ mod notes;
 mod rules;
 mod writer;
 
-pub use action::{Action, Observed};
+pub use action::{Action, Admission, Observed};
 pub use grant::Grant;
 pub use rules::Requirement;
 pub use writer::Writer;
@@ -120,6 +120,11 @@ pub enum Denial {
         /// What is frozen.
         what: String,
     },
+    /// The caller's policy says no.
+    NotAdmitted {
+        /// Why.
+        why: String,
+    },
 }
 
 impl fmt::Display for Denial {
@@ -140,6 +145,7 @@ impl fmt::Display for Denial {
             Denial::NotExpressible { what } => write!(f, "this handle was not made for {what}"),
             Denial::TakenBackElsewhere { event, stream } => write!(f, "event {event} is taken back once, in its own stream {stream}"),
             Denial::Frozen { what } => write!(f, "{what} is frozen"),
+            Denial::NotAdmitted { why } => write!(f, "the policy says no: {why}"),
         }
     }
 }

@@ -158,18 +158,19 @@ pub struct Request {
     events: Vec<Event>,
     batch: bool,
     required: Vec<(String, Expected)>,
+    not_after_ns: Option<u64>,
     durability: Durability,
 }
 
 impl From<Event> for Request {
     fn from(event: Event) -> Request {
-        Request { events: vec![event], batch: false, required: Vec::new(), durability: Durability::Durable }
+        Request { events: vec![event], batch: false, required: Vec::new(), not_after_ns: None, durability: Durability::Durable }
     }
 }
 
 impl From<Vec<Event>> for Request {
     fn from(events: Vec<Event>) -> Request {
-        Request { events, batch: true, required: Vec::new(), durability: Durability::Durable }
+        Request { events, batch: true, required: Vec::new(), not_after_ns: None, durability: Durability::Durable }
     }
 }
 
@@ -193,6 +194,13 @@ impl Request {
         self
     }
 
+    /// It may be recorded up to this instant, in nanoseconds since 1970 by the engine's clock, and not later: what it was decided on holds no longer.
+    #[must_use]
+    pub fn not_after(mut self, instant_ns: u64) -> Request {
+        self.not_after_ns = Some(self.not_after_ns.map_or(instant_ns, |before| before.min(instant_ns)));
+        self
+    }
+
     /// Sets what must have happened when the append returns.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Request {
@@ -209,7 +217,7 @@ impl Request {
         clock: &dyn Clock,
     ) -> Result<Arc<Slot<Answer>>, AppendError> {
         SCRATCH.with_borrow_mut(|scratch| {
-            if !self.batch && self.required.is_empty() && self.events.len() == 1 {
+            if !self.batch && self.required.is_empty() && self.not_after_ns.is_none() && self.events.len() == 1 {
                 let event = self.events.pop().expect("there is one");
                 let Scratch { metadata, lanes, .. } = scratch;
                 metadata.clear();
@@ -244,7 +252,7 @@ impl Request {
                 return Err(invalid(format!("event id {twice} occurs twice in one batch")));
             }
         }
-        parcel.batch = self.batch;
+        (parcel.batch, parcel.not_after_ns) = (self.batch, self.not_after_ns);
         parcel.events.reserve(drawn.len());
         parcel.bytes.reserve(self.events.iter().map(|event| event.stream.len() + event.body.len() + METADATA_BYTES_USUAL).sum());
         let mut frames_bytes = 0;

@@ -258,6 +258,7 @@ impl Core {
                             bytes: drain.content(at),
                             batch: false,
                             required: &[],
+                            not_after_ns: None,
                             checked_to,
                         },
                         Load::Parcel(parcel) => parcel.view(checked_to),
@@ -313,6 +314,9 @@ impl Core {
             Ok(now_ns) => now_ns,
             Err(error) => return Answer::Failed(error),
         };
+        if let Some(not_after_ns) = request.not_after_ns.filter(|not_after_ns| now_ns > *not_after_ns) {
+            return Answer::Failed(AppendError::TooLate { not_after_ns, now_ns });
+        }
         let frames_bytes = request.frames_bytes_max();
         debug_assert!(frames_bytes <= BATCH_BYTES_MAX, "the front door bounds a request");
         if !self.writer.has_room(frames_bytes) {

@@ -231,6 +231,7 @@ mod tests {
             bytes: names.iter().flat_map(|(name, _)| name.bytes()).collect(),
             batch: true,
             required: Vec::new(),
+            not_after_ns: None,
         }
     }
 

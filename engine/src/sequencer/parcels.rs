@@ -26,14 +26,14 @@ impl Parcels {
 
     /// Takes back one that was used.
     pub(super) fn give(&self, mut parcel: Box<Parcel>) {
-        let Parcel { events, bytes, batch, required } = &mut *parcel;
+        let Parcel { events, bytes, batch, required, not_after_ns } = &mut *parcel;
         if bytes.capacity() + events.capacity() * size_of::<PreparedEvent>() > KEPT_BYTES_MAX {
             return;
         }
         events.clear();
         bytes.clear();
         required.clear();
-        *batch = false;
+        (*batch, *not_after_ns) = (false, None);
         let mut kept = lock(&self.kept);
         if kept.len() < KEPT_MAX {
             kept.push(parcel);

@@ -123,12 +123,21 @@ pub(crate) struct Parcel {
     /// Appended as a batch; a batch of one is not the same as an event alone.
     pub batch: bool,
     pub required: Vec<Required>,
+    /// The last instant at which it may be recorded.
+    pub not_after_ns: Option<u64>,
 }
 
 impl Parcel {
     /// The parcel as a request for which the index was asked up to a position.
     pub(crate) fn view(&self, checked_to: u64) -> RequestView<'_> {
-        RequestView { events: &self.events, bytes: &self.bytes, batch: self.batch, required: &self.required, checked_to }
+        RequestView {
+            events: &self.events,
+            bytes: &self.bytes,
+            batch: self.batch,
+            required: &self.required,
+            not_after_ns: self.not_after_ns,
+            checked_to,
+        }
     }
 }
 
@@ -139,6 +148,7 @@ pub(crate) struct RequestView<'a> {
     pub bytes: &'a [u8],
     pub batch: bool,
     pub required: &'a [Required],
+    pub not_after_ns: Option<u64>,
     /// The index was asked up to this position.
     pub checked_to: u64,
 }
@@ -165,7 +175,13 @@ impl<'a> RequestView<'a> {
 
     /// The same request with memory of its own.
     pub(crate) fn to_parcel(self) -> Parcel {
-        Parcel { events: self.events.to_vec(), bytes: self.bytes.to_vec(), batch: self.batch, required: self.required.to_vec() }
+        Parcel {
+            events: self.events.to_vec(),
+            bytes: self.bytes.to_vec(),
+            batch: self.batch,
+            required: self.required.to_vec(),
+            not_after_ns: self.not_after_ns,
+        }
     }
 }
 

@@ -852,6 +852,7 @@ fn kind(result: &Result<Receipt, AppendError>) -> &'static str {
         Err(AppendError::NoSpace(_)) => "answer no space",
         Err(AppendError::NoSegment(_)) => "answer no segment",
         Err(AppendError::ClockJump { .. }) => "answer clock jump",
+        Err(AppendError::TooLate { .. }) => "answer too late",
         Err(AppendError::Read(_)) => "answer unreadable",
         Err(_) => "answer other",
     }
