@@ -213,7 +213,7 @@ fn verifying_writes_nothing_unless_told_to() {
     let place = tempfile::tempdir().unwrap();
     let store = place.path().join("log");
     let log = Log::open(&store).unwrap();
-    log.append(Event::new("s", "E")).unwrap();
+    log.append(Event::new("s", "E").body("body")).unwrap();
     log.close().unwrap();
     let names = || {
         let mut names: Vec<_> = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -226,6 +226,14 @@ fn verifying_writes_nothing_unless_told_to() {
     assert!(verify(&store, &VerifyOptions { remember: true, ..whole_options() }).unwrap().is_ok());
     assert_eq!(names().len(), before.len() + 1);
     assert_eq!(Store::open(&store).unwrap().grades().unwrap().verified_to.map(|(size, _)| size), Some(2));
+    // What does not hold any more is not remembered to hold.
+    let segment = store.join("0000000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(4).position(|four| four == b"body").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    assert!(!verify(&store, &VerifyOptions { remember: true, ..whole_options() }).unwrap().is_ok());
+    assert_eq!(names(), before);
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Verified {
         Verified::parse(&bytes).filter(|verified| verified.log_id == log_id)
     }
 
+    /// Remembers nothing any more.
+    pub(super) fn forget(disk: &dyn Disk) {
+        let _ = disk.remove(FILE);
+    }
+
     /// Leaves it for the next run. Not synced: without it more is verified than must be.
     pub(super) fn leave(&self, disk: &dyn Disk) -> Result<(), OpenError> {
         let temporary = format!("{FILE}.tmp");

@@ -172,8 +172,13 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     if fault.is_none() {
         fault = check_remembered(disk, &segments, &merge, &options.expected)?;
     }
-    if fault.is_none() && options.remember {
-        merge.verified(true, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
+    match fault {
+        None if options.remember => {
+            merge.verified(true, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?
+        }
+        // Whatever was found earlier is no reason any more to look at less.
+        Some(_) if options.remember => Verified::forget(disk),
+        _ => {}
     }
     let head = (fault.is_none() && !merge.is_without_tree()).then(|| merge.head());
     let verified_to = records.checked_sub(1).map(Position);
@@ -214,11 +219,16 @@ fn begin(environment: &Environment, directory: &Path, segments: &[Opened], optio
     let store = match Store::open_in(environment, directory) {
         Ok(store) => store,
         // What is wrong is found, and where, by going through all of it.
-        Err(OpenError::Damaged(_)) => return from_start(Merge::vouched(vouched)),
+        Err(OpenError::Damaged(_) | OpenError::Unsupported { .. }) => return from_start(Merge::vouched(vouched)),
         Err(error) => return Err(error),
     };
     let header = &segments[first].1;
-    let earlier = Earlier::new(store, header.first_position.get());
+    let end = header.first_position.get();
+    // Headers that say something else than what was opened a moment later are judged where everything is.
+    if end == 0 || end > store.stats().records {
+        return from_start(Merge::vouched(vouched));
+    }
+    let earlier = Earlier::new(store, end);
     match Merge::behind(&earlier, (&segments[first - 1].1, header), vouched, left.as_ref().map(|left| &left.before)) {
         Ok(merge) => Ok(Start { merge, first, earlier: Some(earlier) }),
         Err(ReadError::Damaged(_)) => from_start(Merge::vouched(vouched)),

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use chainring::{AsOf, EventRef, FaultKind, OpenError, Opened, ReadError, Store, VerifyOptions, VerifyReport, Version, View, verify_in};
+use chainring::disk::Environment;
+use chainring::{
+    AsOf, EventRef, FaultKind, OpenError, Opened, ReadError, Store, TreeHead, VerifyOptions, VerifyReport, Version, View, verify_in,
+};
 use chainring_format::limits::BLOCK_BYTES_MAX;
 use chainring_format::segment::number_of;
 
@@ -42,6 +45,7 @@ pub(super) fn examine(archive: &Archive) {
         Err(error) => panic!("verification of bytes in memory cannot fail: {error}"),
     };
     assert_eq!(report.verified_to.map(|position| position.0 + 1), (report.records > 0).then_some(report.records));
+    go_on(&environment, &report);
     match opened {
         Ok(store) => {
             let is_whole = report.fault.as_ref().is_none_or(|fault| fault.kind == FaultKind::Torn);
@@ -67,6 +71,22 @@ pub(super) fn examine(archive: &Archive) {
         }
         Err(OpenError::Unsupported { .. }) => assert!(report.fault.is_some(), "opening needs what verification does not"),
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Verifies behind what is vouched for: right words change nothing, wrong ones are found out.
+fn go_on(environment: &Environment, report: &VerifyReport) {
+    let behind = |since: TreeHead| {
+        let options = VerifyOptions { threads: 1, since: Some(since), ..VerifyOptions::default() };
+        verify_in(environment, Path::new("store"), &options).expect("verification of bytes in memory cannot fail")
+    };
+    let wrong = behind(TreeHead { size: report.records / 2 + 1, root: [7; 32] });
+    assert!(wrong.fault.is_some(), "nobody has vouched for these records");
+    let options = VerifyOptions { threads: 1, head: true, ..VerifyOptions::default() };
+    let whole = verify_in(environment, Path::new("store"), &options).expect("verification of bytes in memory cannot fail");
+    if let Some(head) = whole.head {
+        let part = behind(head);
+        assert_eq!((part.records, part.events, part.head, part.fault), (whole.records, whole.events, whole.head, None));
     }
 }
 
