@@ -172,7 +172,7 @@ impl Merge {
         self.lineage(found).map_err(|why| place(tampered(0, None, Violation { rule: "S6", why })))?;
         let vouched = self.sealed.vouched;
         if !self.sealed.is_as_vouched(&found.leaves, &found.blocks) {
-            let position = vouched.map(|head| head.size - 1);
+            let position = vouched.and_then(|head| head.size.checked_sub(1));
             let violation = Violation { rule: "R4", why: "the records up to here are not those that were verified or signed before" };
             return Err(place(tampered(0, position, violation)));
         }

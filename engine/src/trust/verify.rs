@@ -374,12 +374,13 @@ fn examine_file(
     let failed = |failure: ReadFailure| failure.of(&name);
     let named_footer = successor.map_or(0, |successor| successor.prev_footer_bytes.get());
     let named_end = header.packed_end().or(successor.map(|successor| successor.prev_end_offset.get())).map(|end| (end, named_footer));
-    if let (Some(end), true) = (named_end, named_footer <= header.segment_bytes.get())
+    let segment_bytes = header.segment_bytes.get();
+    let limit = reserved_bytes(segment_bytes);
+    if let (Some(end), true) = (named_end, named_footer <= limit - segment_bytes)
         && let Some(found) = examine_in_windows(file, buffer, *header, end, with_tree)
     {
         return Ok(found);
     }
-    let limit = reserved_bytes(header.segment_bytes.get());
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
     let mut found = examine(buffer, *header, named_end, with_tree);
