@@ -146,14 +146,18 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
     }
     let mut start = begin(environment, directory, &segments, options)?;
     let since = start.merge.records();
+    let leave = |merge: &Merge, is_last: bool| {
+        let verified = merge.verified(is_last, environment.clock.realtime_ns());
+        verified.map_or(Ok(()), |verified| verified.leave(disk))
+    };
     let mut left_ns = environment.clock.monotonic_ns();
     let taken_in = |merge: &Merge| {
         let now_ns = environment.clock.monotonic_ns();
-        if options.remember && now_ns.saturating_sub(left_ns) >= LEAVE_EVERY_NS {
-            left_ns = now_ns;
-            merge.verified(false, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?;
+        if !options.remember || now_ns.saturating_sub(left_ns) < LEAVE_EVERY_NS {
+            return Ok(());
         }
-        Ok(())
+        left_ns = now_ns;
+        leave(merge, false)
     };
     let fault = match run(disk, &segments, outlying.is_none(), options, &mut start, taken_in)? {
         Verdict::Holds => None,
@@ -173,9 +177,7 @@ pub fn verify_in(environment: &Environment, directory: &Path, options: &VerifyOp
         fault = check_remembered(disk, &segments, &merge, &options.expected)?;
     }
     match fault {
-        None if options.remember => {
-            merge.verified(true, environment.clock.realtime_ns()).map_or(Ok(()), |verified| verified.leave(disk))?
-        }
+        None if options.remember => leave(&merge, true)?,
         // Whatever was found earlier is no reason any more to look at less.
         Some(_) if options.remember => Verified::forget(disk),
         _ => {}
