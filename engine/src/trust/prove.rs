@@ -118,7 +118,10 @@ impl Store {
         }
         let log_id = self.log_id();
         let buckets = self.buckets_at(&catalog, seal.tree_size.get())?;
-        let heads_tree = HeadsTree::of(|bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link)));
+        let mut heads_tree = HeadsTree::of(|bucket| buckets.get(bucket).map_or((0, log_id), |head| (head.count, head.link)));
+        if heads_tree.root() != seal.heads_root {
+            return Err(ProveError::OtherCheckpoint { why: "the heads that the index has are not those under its seal" });
+        }
         let view = self.latest();
         Ok(Prover { catalog, view, tree, note, head: parsed.head, log_id, seal, buckets, heads_tree })
     }
