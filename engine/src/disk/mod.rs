@@ -311,6 +311,14 @@ pub struct Environment {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// A small file, or its first `bytes_max` bytes. `None` if it is not there or cannot be read: for what is derived, or proved otherwise.
+pub(crate) fn read_small(disk: &dyn Disk, name: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    let file = disk.open(name, Access::Read).ok()?;
+    let mut bytes = vec![0; file.bytes().ok()?.min(bytes_max) as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(bytes)
+}
+
 impl Environment {
     /// The real world: a directory of the file system, written in the fastest way it allows, the system's clock and randomness.
     #[must_use]

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use super::Signer;
 use super::note::{ParsedNote, TreeHead, checkpoint_text, note_name, parse_note, signed_note, verifier_key};
 use super::tree::{Tree, root};
-use crate::disk::{Access, Disk, Environment};
+use crate::disk::{Access, Disk, Environment, read_small};
 use crate::error::{AppendError, ReadError};
 use crate::log::Log;
 use crate::segment::Catalog;
@@ -477,10 +477,7 @@ impl Drop for Sealer {
 
 /// The checkpoint that lies in the store.
 pub(crate) fn read_note(disk: &dyn Disk) -> Option<String> {
-    let file = disk.open(CHECKPOINT_FILE, Access::Read).ok()?;
-    let mut bytes = vec![0; file.bytes().ok()?.min(NOTE_BYTES_MAX) as usize];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    String::from_utf8(bytes).ok()
+    String::from_utf8(read_small(disk, CHECKPOINT_FILE, NOTE_BYTES_MAX)?).ok()
 }
 
 /// write(tmp); fdatasync(tmp); rename; fsync(directory)

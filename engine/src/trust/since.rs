@@ -14,7 +14,7 @@ use super::note::TreeHead;
 use super::seal::last_seal;
 use super::sealed::{BLOCK_LEAVES, BLOCK_LEVEL, Sealed};
 use super::tree::{Tree, for_each_leaf};
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, read_small};
 use crate::error::{OpenError, ReadError};
 use crate::log::Store;
 use crate::query::{EventRef, View};
@@ -68,10 +68,7 @@ impl Verified {
 
     /// What is remembered of this log. What cannot be read is not remembered.
     pub(super) fn find(disk: &dyn Disk, log_id: Link) -> Option<Verified> {
-        let file = disk.open(FILE, Access::Read).ok()?;
-        let mut bytes = vec![0; file.bytes().ok()?.min(FILE_BYTES_MAX) as usize];
-        file.read_exact_at(&mut bytes, 0).ok()?;
-        Verified::parse(&bytes).filter(|verified| verified.log_id == log_id)
+        Verified::parse(&read_small(disk, FILE, FILE_BYTES_MAX)?).filter(|verified| verified.log_id == log_id)
     }
 
     /// Remembers nothing any more.

@@ -207,8 +207,8 @@ struct Start {
 fn begin(environment: &Environment, directory: &Path, segments: &[Opened], options: &VerifyOptions<'_>) -> Result<Start, OpenError> {
     let from_start = |merge| Ok(Start { merge, first: 0, earlier: None });
     let Some((_, header)) = segments.first() else { return from_start(Merge::new()) };
-    let left = if options.resume { Verified::find(&*environment.disk, Link(header.log_id)) } else { None };
-    let left = left.filter(|_| options.since.is_none());
+    let asks = options.resume && options.since.is_none();
+    let left = if asks { Verified::find(&*environment.disk, Link(header.log_id)) } else { None };
     let Some(vouched) = options.since.or(left.as_ref().map(|left| left.head)) else {
         // The tree is a third of the hashing. Without a seal, which leaves traces beside the log, nobody may want it.
         let is_sealed = [HASHES_FILE, CHECKPOINT_FILE].iter().any(|name| environment.disk.open(name, Access::Read).is_ok());

@@ -35,6 +35,19 @@ pub enum Claim {
     Absent,
 }
 
+impl Claim {
+    /// As bundles and answers name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Claim::Record => "record",
+            Claim::Event => "event",
+            Claim::Stream => "stream",
+            Claim::Absent => "absent",
+        }
+    }
+}
+
 /// An event that was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvedEvent {

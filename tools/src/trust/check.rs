@@ -59,15 +59,6 @@ pub(crate) fn run(args: &Check, out: &mut Out) -> Answer {
     Ok(is_right)
 }
 
-fn claim_of(proved: &Proved) -> &'static str {
-    match proved.claim {
-        Claim::Record => "record",
-        Claim::Event => "event",
-        Claim::Stream => "stream",
-        Claim::Absent => "absent",
-    }
-}
-
 fn tell(proved: &Proved, out: &mut Out) -> Result<(), Failure> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| hex(bytes));
     if out.json {
@@ -83,7 +74,7 @@ fn tell(proved: &Proved, out: &mut Out) -> Result<(), Failure> {
         });
         let object = json!({
             "ok": true,
-            "claim": claim_of(proved),
+            "claim": proved.claim.name(),
             "log_id": (proved.claim != Claim::Record).then(|| hex(&proved.log_id)),
             "origin": proved.origin,
             "size": proved.checkpoint.size,

@@ -72,12 +72,6 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<bool, Failure> {
 }
 
 fn told(proved: &Proved) -> Object {
-    let claim = match proved.claim {
-        Claim::Record => "record",
-        Claim::Event => "event",
-        Claim::Stream => "stream",
-        Claim::Absent => "absent",
-    };
     let events = proved.events.iter().map(|event| {
         Object::new()
             .number("version", Some(event.version))
@@ -89,7 +83,7 @@ fn told(proved: &Proved) -> Object {
     });
     Object::new()
         .boolean("ok", true)
-        .text("claim", Some(claim))
+        .text("claim", Some(proved.claim.name()))
         .hex("log_id", (proved.claim != Claim::Record).then_some(&proved.log_id[..]))
         .text("origin", Some(&proved.origin))
         .text("checkpoint_name", Some(&proved.checkpoint.name))
