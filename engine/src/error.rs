@@ -368,12 +368,42 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// What the log itself says against an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bar {
+    /// A stop is in force.
+    Frozen {
+        /// What is frozen.
+        what: String,
+    },
+    /// An event of this kind must say more, or rest on more.
+    Lacking {
+        /// The stream.
+        stream: String,
+        /// What is lacking.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bar::Frozen { what } => write!(f, "{what} is frozen"),
+            Bar::Lacking { stream, what } => write!(f, "an event in stream {stream} must have {what}"),
+        }
+    }
+}
+
 /// Why an append was not done, or why that is not known.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum AppendError {
     /// Conditions did not hold; all of them, with what was found. Nothing was appended.
     Refused(Vec<Conflict>),
+    /// The log itself does not allow it: everything that speaks against it. Nothing was appended; see [`Log::freeze`](crate::Log::freeze) and
+    /// [`Log::declare`](crate::Log::declare).
+    Barred(Vec<Bar>),
     /// The event id is there already, with other content. Nothing was appended.
     IdConflict {
         /// The id.
@@ -428,16 +458,17 @@ pub enum AppendError {
     Read(ReadError),
 }
 
+/// What it is, and every reason for it.
+pub(crate) fn all(f: &mut fmt::Formatter<'_>, what: &str, reasons: &[impl fmt::Display]) -> fmt::Result {
+    write!(f, "{what}: ")?;
+    reasons.iter().enumerate().try_for_each(|(i, reason)| write!(f, "{}{reason}", if i > 0 { "; " } else { "" }))
+}
+
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AppendError::Refused(conflicts) => {
-                f.write_str("refused: ")?;
-                for (i, conflict) in conflicts.iter().enumerate() {
-                    write!(f, "{}{conflict}", if i > 0 { "; " } else { "" })?;
-                }
-                Ok(())
-            }
+            AppendError::Refused(conflicts) => all(f, "refused", conflicts),
+            AppendError::Barred(bars) => all(f, "barred", bars),
             AppendError::IdConflict { id, position } => write!(f, "event id {id} is already at position {position} with other content"),
             AppendError::PartlyKnown { known, of } => write!(f, "batch partly known: {known} of its {of} events are already in the log"),
             AppendError::StreamIdCollision { stream } => write!(f, "another stream has the id of stream {stream}"),

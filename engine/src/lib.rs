@@ -42,8 +42,10 @@ pub use chainring_format::metadata::{AuthorityRef, Class, ExternalRef, Metadata,
 pub use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 pub use condition::{Durability, Expected};
-pub use decision::{ActError, Action, Admission, Denial, Grant, Observed, Requirement, Stop, Writer};
-pub use error::{AppendError, BackupError, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark};
+pub use decision::{ActError, Action, Admission, Branching, Denial, Grant, Observed, Run, Writer};
+pub use error::{
+    AppendError, BackupError, Bar, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark,
+};
 pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
 pub use query::{
     AsOf, Batch, By, Divergence, Encoding, EventRef, Events, EventsBy, FileOutput, Fold, Folded, Output, Place, Projection,
@@ -56,7 +58,7 @@ pub use salvage::{
     BrokenBatch, Cut, CutStream, Damage, DamageKind, Irregular, Manifest, Missing, Ranges, Reason, Salvage, SalvageError, SalvageOptions,
     SalvagedStream, Totals, Unplaced, VersionRun,
 };
-pub use sequencer::{EventReceipt, EventReceipts, Receipt, Remembered};
+pub use sequencer::{EventReceipt, EventReceipts, Receipt, Remembered, Requirement, Stop};
 #[cfg(feature = "ed25519")]
 pub use trust::KeyFile;
 pub use trust::{

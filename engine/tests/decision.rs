@@ -1,14 +1,14 @@
 //! What may happen once happens once, and what may not does not: grants, ceilings, approvals, runs, compensations and stops, also when many try at once, and
 //! after a crash.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 use chainring::disk::Environment;
 use chainring::disk::sim::{SimClock, SimDisk, SimEntropy};
 use chainring::{
-    ActError, Action, Admission, AppendError, Class, Denial, Event, EventId, Expected, ExternalRef, Grant, Log, Observed, Options,
-    Position, Requirement, Stop, Version, View,
+    ActError, Action, Admission, AppendError, AuthorityRef, Bar, Branching, Class, Denial, Event, EventId, Expected, ExternalRef, Grant,
+    Log, Observed, Options, Position, Receipt, Requirement, Stop, Version, View,
 };
 
 fn opened() -> (tempfile::TempDir, Log) {
@@ -21,7 +21,7 @@ fn act(event_type: &str) -> Event {
     Event::new("order-1", event_type).actor("agent")
 }
 
-fn denials(done: Result<chainring::Receipt, ActError>) -> Vec<Denial> {
+fn denials(done: Result<Receipt, ActError>) -> Vec<Denial> {
     match done {
         Err(ActError::Denied(denials)) => denials,
         other => panic!("{other:?}"),
@@ -274,6 +274,87 @@ fn what_must_be_said_is_said_or_nothing_happens() {
     log.act(&Action::new(act("Shipped"))).unwrap();
 }
 
+fn bars(result: Result<Receipt, AppendError>) -> Vec<Bar> {
+    match result {
+        Err(AppendError::Barred(bars)) => bars,
+        other => panic!("not barred: {other:?}"),
+    }
+}
+
+#[test]
+fn stops_and_requirements_hold_for_every_append_also_after_reopening() {
+    let (directory, log) = opened();
+    let event = |stream: &str, actor: &str| Event::new(stream, "Step").actor(actor);
+    log.append(event("order-1", "agent").id(EventId([7; 16]))).unwrap();
+    log.freeze(Stop::Actor("agent"), "boss").unwrap();
+    log.freeze(Stop::Streams("order-"), "boss").unwrap();
+    log.declare(&[Requirement { streams: vec!["user-".into()], actor: true, authority: true, ..Requirement::default() }], "boss").unwrap();
+    let frozen = |what: &str| Bar::Frozen { what: what.into() };
+    let lacking = |what| Bar::Lacking { stream: "user-1".into(), what };
+    let look = |log: &Log| {
+        assert_eq!(bars(log.append(event("order-1", "other"))), [frozen("streams order-")]);
+        assert_eq!(
+            bars(log.append(vec![event("free", "agent"), event("order-2", "other")])),
+            [frozen("actor agent"), frozen("streams order-")]
+        );
+        assert_eq!(bars(log.append(Event::new("user-1", "Step"))), [lacking("an actor")]);
+        // What it says of its authority was not looked at by anybody.
+        let mut claims = event("user-1", "other");
+        claims.metadata.authority.push(AuthorityRef { policy: Some("boss".into()), ..AuthorityRef::default() });
+        assert_eq!(bars(log.submit(claims).unwrap().wait()), [lacking("an authority")]);
+        assert!(log.append(event("order-1", "agent").id(EventId([7; 16]))).unwrap().duplicate, "what was done is done");
+        log.append(event("free", "other")).unwrap();
+        assert_eq!(log.head("order-1").unwrap(), Version(1));
+    };
+    look(&log);
+    log.close().unwrap();
+    let log = Log::open(directory.path()).unwrap();
+    look(&log);
+    // It is said to streams of the engine's own even if everything is frozen.
+    log.freeze(Stop::Log, "boss").unwrap();
+    assert_eq!(bars(log.append(event("free", "other"))), [frozen("log")]);
+    for stop in [Stop::Log, Stop::Actor("agent"), Stop::Streams("order-")] {
+        log.unfreeze(stop, "boss").unwrap();
+    }
+    log.grant("steps", &Grant::default(), "boss").unwrap();
+    log.append(event("order-1", "agent")).unwrap();
+    log.act(&Action::new(event("user-1", "agent")).allowed_by("steps", "")).unwrap();
+}
+
+#[test]
+fn nothing_comes_behind_a_stop_in_the_order_of_the_log() {
+    let (_directory, log) = opened();
+    let began = Barrier::new(5);
+    let (stop, appended) = std::thread::scope(|scope| {
+        let step = |worker: usize| {
+            let (log, began) = (&log, &began);
+            move || {
+                let mut positions = Vec::new();
+                began.wait();
+                loop {
+                    let receipt = match worker % 2 {
+                        0 => log.append(Event::new(format!("order-{worker}"), "Step")).map_err(ActError::from),
+                        _ => log.act(&Action::new(Event::new(format!("order-{worker}"), "Step")).without_attempt()),
+                    };
+                    match receipt {
+                        Ok(receipt) => positions.push(receipt.first_position()),
+                        Err(ActError::Denied(_) | ActError::Append(AppendError::Barred(_))) => return positions,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        };
+        let workers: Vec<_> = (0..4).map(|worker| scope.spawn(step(worker))).collect();
+        began.wait();
+        while log.stats().events < 100 {
+            std::thread::yield_now();
+        }
+        let stop = log.freeze(Stop::Streams("order-"), "boss").unwrap().first_position();
+        (stop, workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>())
+    });
+    assert!(appended.len() >= 99 && appended.iter().all(|position| *position < stop));
+}
+
 #[test]
 fn a_handle_expresses_only_what_it_was_made_for() {
     let (_directory, log) = opened();
@@ -346,8 +427,67 @@ fn an_action_with_an_id_is_done_once() {
     assert_eq!(count(&log, "Done"), 1);
 }
 
+#[test]
+fn a_run_forks_in_the_open_or_not_at_all() {
+    let (_directory, log) = opened();
+    let step = |run: &str, epoch: u64, what: &str| log.act(&Action::new(act(what)).in_run(run, epoch).without_attempt());
+    let id = |receipt: &Receipt| log.latest().event(receipt.first_position()).unwrap().event_id();
+    let history = |run: &str| -> Vec<String> {
+        let view = log.latest();
+        let run = view.run(run).unwrap();
+        let events = run.events(&view).map(Result::unwrap).filter(|event| event.stream().unwrap() == "order-1");
+        events.map(|event| event.event_type().to_owned()).collect()
+    };
+    let first = log.begin_run("run", "agent").unwrap();
+    let a = id(&step("run", first, "a").unwrap());
+    let b = id(&step("run", first, "b").unwrap());
+
+    // A retry elsewhere has its name, and what both have; the run goes on.
+    let other = log.branch_run("run/other", "run", a, "elsewhere").unwrap();
+    let c = id(&step("run/other", other, "c").unwrap());
+    step("run", first, "d").unwrap();
+    assert_eq!((history("run"), history("run/other")), (vec!["a".to_owned(), "b".into(), "d".into()], vec!["a".to_owned(), "c".into()]));
+    let view = log.latest();
+    let branching = Branching { parent: "run".into(), epoch: first, at: a, position: view.find_event(a).unwrap().unwrap().position() };
+    assert_eq!(view.run("run/other").unwrap().branched, Some(branching));
+    assert_eq!(view.branches_of("run").unwrap(), ["run/other"]);
+
+    // A branch of a branch, also from what the first one shares.
+    log.branch_run("run/third", "run/other", c, "agent").unwrap();
+    log.branch_run("run/late", "run", b, "agent").unwrap();
+    log.branch_run("run/fourth", "run/late", a, "agent").unwrap();
+    step("run/third", 1, "e").unwrap();
+    step("run/other", other, "f").unwrap();
+    assert_eq!((history("run/third"), history("run/fourth")), (vec!["a".to_owned(), "c".into(), "e".into()], vec!["a".to_owned()]));
+    assert_eq!(log.latest().branches_of("run").unwrap(), ["run/other", "run/late"]);
+    assert_eq!(log.latest().run("run").unwrap().branched, None);
+
+    // What is not shared, not there, or has a name that is taken is no branch.
+    let no = |run: &str, parent: &str, at: EventId| match &denials(log.branch_run(run, parent, at, "agent").map(|_| unreachable!()))[..] {
+        [Denial::NotToBranch { why, .. }] => *why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(no("x", "run/other", b), "the event is none of that run");
+    assert_eq!(no("x", "run", c), "the event is none of that run");
+    assert_eq!(no("x", "run", EventId([1; 16])), "there is no such event");
+    assert_eq!(no("run/other", "run", a), "there is a run of that name");
+
+    // Each has epochs of its own.
+    log.begin_run("run/other", "third place").unwrap();
+    assert_eq!(denials(step("run/other", other, "g")), [Denial::Fenced { run: "run/other".into(), epoch: 2 }]);
+    step("run", first, "h").unwrap();
+
+    // Of many who open one branch, one does.
+    let opened = race(&log, 16, |log, _| {
+        let epoch = log.branch_run("run/raced", "run", b, "agent")?;
+        assert_eq!(epoch, 1);
+        Ok(log.append(Event::new("won", "Won")).unwrap())
+    });
+    assert_eq!((opened, log.head("$runs/run/raced").unwrap()), (1, Version(1)));
+}
+
 /// Runs something in many threads at once; how often it was done.
-fn race(log: &Log, threads: u64, each: impl Fn(&Log, u64) -> Result<chainring::Receipt, ActError> + Sync) -> u64 {
+fn race(log: &Log, threads: u64, each: impl Fn(&Log, u64) -> Result<Receipt, ActError> + Sync) -> u64 {
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..threads {

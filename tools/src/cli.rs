@@ -73,6 +73,8 @@ pub(crate) enum Command {
     ReAdmit(ReAdmit),
     /// List what an actor was refused, and why
     Attempts(Attempts),
+    /// Show what was done in a run, with what it shares with the runs it came from
+    Run(Run),
     /// List intents of which nobody has said what came of them
     OpenIntents,
     /// Show what an actor could have done by its grants, and what of that it did
@@ -467,6 +469,13 @@ pub(crate) struct ReAdmit {
 pub(crate) struct Attempts {
     /// The actor
     pub(crate) actor: String,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The run
+    pub(crate) name: String,
 }
 
 /// Options of `scope`.

@@ -75,6 +75,7 @@ fn run(command: &Command, log: &std::path::Path, out: &mut Out) -> Answer {
         Command::WrongAuthority(args) => decision::authority::wrong(log, args, out),
         Command::ReAdmit(args) => decision::authority::re_admit(log, args, out),
         Command::Attempts(args) => decision::conduct::attempts(log, args, out),
+        Command::Run(args) => decision::run::run(log, args, out),
         Command::OpenIntents => decision::conduct::open_intents(log, out),
         Command::Scope(args) => decision::conduct::scope(log, args, out),
         Command::Streams(args) => show::streams(log, args, out),

@@ -413,10 +413,30 @@ fn what_was_tried_left_open_and_could_have_been_done() {
     assert_eq!(attempts[0]["reasons"], json!(["grant orders does not cover type Deleted"]));
     assert_eq!(attempts[1]["reasons"], json!(["grant orders is not in force: missing or revoked"]));
 
+    let log = chainring::Log::open(place.log()).unwrap();
+    let step = |run: &str, name: &str| {
+        let receipt = log.act(&chainring::Action::new(event(name)).in_run(run, 1)).unwrap();
+        log.latest().event(receipt.first_position()).unwrap().event_id()
+    };
+    log.begin_run("r", "agent").unwrap();
+    let shared = step("r", "Shared");
+    log.branch_run("r/b", "r", shared, "agent").unwrap();
+    let (own, after) = (step("r/b", "Own"), step("r", "After"));
+    log.close().unwrap();
+    let (parent, branch) = (ask(&place, &["run", "r"]), ask(&place, &["run", "r/b"]));
+    assert_eq!((&parent["branched"], &parent["branches"], &parent["epoch"]), (&json!(null), &json!(["r/b"]), &json!(1)));
+    assert_eq!(parent["ids"], json!([shared.to_string(), after.to_string()]));
+    assert_eq!((&branch["branched"]["parent"], &branch["branched"]["at"]), (&json!("r"), &json!(shared.to_string())));
+    assert_eq!((&branch["ids"], &branch["count"]), (&json!([shared.to_string(), own.to_string()]), &json!(2)));
+    assert_eq!(run(&place.log(), &["run", "nobody"]).code, 1);
+
     let scope = ask(&place, &["scope", "agent"]);
     assert_eq!((&scope["could"][0]["grant"], &scope["could"].as_array().unwrap().len()), (&json!("orders"), &1));
     assert_eq!((&scope["unused_types"], &scope["any_type"]), (&json!(["Cancelled"]), &json!(false)));
-    assert_eq!(scope["did"], json!([{ "type": "E", "count": 1 }, { "type": "Refunded", "count": 1 }]));
+    assert_eq!(
+        scope["did"],
+        json!([{ "type": "After", "count": 1 }, { "type": "E", "count": 1 }, { "type": "Own", "count": 1 }, { "type": "Refunded", "count": 1 }, { "type": "Shared", "count": 1 }])
+    );
     let before = ask(&place, &["scope", "agent", "--between", "2001-01-01T00:00:00Z", "2002-01-01T00:00:00Z"]);
     assert_eq!((&before["could"], &before["did"]), (&json!([]), &json!([])));
     assert_eq!(ask(&place, &["scope", "other"])["could"], json!([]));

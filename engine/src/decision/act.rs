@@ -9,13 +9,13 @@ use chainring_format::{EventId, Version};
 
 use super::action::{Action, Admission, timestamp};
 use super::grant::{self, Asked};
-use super::notes::{self, RULES, STOPS, Said, say};
-use super::{ActError, Denial, newest, note, rules, version_of};
+use super::notes;
+use super::{ActError, Denial, newest, note, version_of};
 use crate::condition::Expected;
 use crate::error::{AppendError, ReadError};
 use crate::log::{Event, Log, Request};
 use crate::query::{EventRef, View};
-use crate::sequencer::{EventReceipt, Receipt};
+use crate::sequencer::{Brakes, EventReceipt, Facts, Grounds, Receipt, Said, say, texts};
 
 const APPROVED: &str = "Approved";
 const APPROVAL_USED: &str = "Used";
@@ -57,7 +57,7 @@ impl Log {
             if let Some(receipt) = done_before(&view, action, self.report().epoch)? {
                 return Ok(receipt);
             }
-            let verdict = judge(&view, action, self.clock().realtime_ns().max(recorded_ns))?;
+            let verdict = judge(&view, &self.brakes(), action, self.clock().realtime_ns().max(recorded_ns))?;
             if !verdict.denials.is_empty() {
                 self.keep_attempt(action, &verdict.denials)?;
                 return Err(ActError::Denied(verdict.denials));
@@ -73,7 +73,11 @@ impl Log {
             }
             let is_moved = matches!(
                 error,
-                AppendError::Refused(_) | AppendError::IdConflict { .. } | AppendError::PartlyKnown { .. } | AppendError::TooLate { .. }
+                AppendError::Refused(_)
+                    | AppendError::Barred(_)
+                    | AppendError::IdConflict { .. }
+                    | AppendError::PartlyKnown { .. }
+                    | AppendError::TooLate { .. }
             );
             if !is_moved || self.clock().monotonic_ns() >= deadline_ns {
                 return Err(error.into());
@@ -96,19 +100,6 @@ impl Log {
         Ok(self.append(event.expected(Expected::NoStream))?)
     }
 
-    pub(super) fn change_stops(&self, event_type: &str, actor: &str, change: impl Fn(&mut Vec<String>)) -> Result<Receipt, ActError> {
-        self.append_to_the_newest(|view| {
-            let (mut frozen, version) = (frozen(view)?, version_of(view, STOPS)?);
-            change(&mut frozen);
-            let event = note(STOPS.to_owned(), event_type, |metadata| {
-                metadata.actor = Some(actor.to_owned());
-                metadata.class = Some(Class::Authority);
-                say(metadata, "stops", [("frozen", notes::texts(&frozen))]);
-            });
-            Ok(event.expected(Expected::Exactly(Version(version))).into())
-        })
-    }
-
     /// Appends what is made of the log as it is; made anew as long as that has moved by the append's turn.
     pub(super) fn append_to_the_newest(&self, make: impl Fn(&View) -> Result<Request, ActError>) -> Result<Receipt, ActError> {
         loop {
@@ -128,7 +119,7 @@ impl Log {
             metadata.actor = Some(actor.to_owned());
             metadata.correlation = action.run.as_ref().map(|(run, _)| run.clone());
             metadata.class = Some(Class::Refusal);
-            let entries = [("digest", Some(Value::Bytes(action.digest().to_vec()))), ("reasons", notes::texts(&reasons))];
+            let entries = [("digest", Some(Value::Bytes(action.digest().to_vec()))), ("reasons", texts(&reasons))];
             say(metadata, "refused", entries);
         });
         self.append(event)?;
@@ -166,7 +157,7 @@ fn is_done_by(event: &Event, stored: &EventRef<'_>) -> Result<bool, ReadError> {
 }
 
 /// Looks at everything an action rests on.
-fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadError> {
+fn judge(view: &View, brakes: &Brakes, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadError> {
     let mut verdict = Verdict::default();
     for read in &action.reads {
         verdict.require(view, &read.stream, Version(read.version))?;
@@ -178,9 +169,9 @@ fn judge(view: &View, action: &Action<'_>, now_ns: u64) -> Result<Verdict, ReadE
     for policy in &action.policies {
         verdict.ask(view, policy(view, &action.events), now_ns)?;
     }
-    verdict.look_at_stops(view, action)?;
-    verdict.required.insert(RULES.to_owned(), version_of(view, RULES)?);
-    verdict.denials.extend(rules::judge(view, action)?);
+    // Nothing is required of them: the sequencer looks at them itself.
+    let facts = action.events.iter().map(|event| Facts { stream: &event.stream, metadata: &event.metadata, grounds: grounds(action) });
+    verdict.denials.extend(brakes.judge(&facts.collect::<Vec<_>>()).into_iter().map(Denial::from));
     let asked = Asked { events: &action.events, amount: action.amount, now_ns };
     for (name, rule) in &action.grants {
         let allowed = grant::judge(view, name, rule.as_deref(), &asked)?;
@@ -289,21 +280,6 @@ impl Verdict {
         self.external.push(ExternalRef { observed_at: Some(timestamp(now_ns)), ..read.clone() });
     }
 
-    fn look_at_stops(&mut self, view: &View, action: &Action<'_>) -> Result<(), ReadError> {
-        self.required.insert(STOPS.to_owned(), version_of(view, STOPS)?);
-        for what in frozen(view)? {
-            let is_hit = match what.split_once(' ') {
-                None => true,
-                Some(("actor", name)) => action.events.iter().any(|event| event.metadata.actor.as_deref() == Some(name)),
-                Some((_, prefix)) => action.events.iter().any(|event| event.stream.starts_with(prefix)),
-            };
-            if is_hit {
-                self.denials.push(Denial::Frozen { what });
-            }
-        }
-        Ok(())
-    }
-
     fn look_at_approval(&mut self, view: &View, name: &str, action: &Action<'_>, now_ns: u64) -> Result<(), ReadError> {
         let stream = notes::approval(name);
         let found = newest(view, &stream)?;
@@ -311,7 +287,7 @@ impl Verdict {
             None => Some("there is none"),
             Some(event) if event.event_type() != APPROVED => Some("it was used"),
             Some(event) => {
-                let said = Said::by(event, "approval")?;
+                let said = Said::by(&event.metadata()?, "approval");
                 self.holds_before(said.uint("valid_to_ns"));
                 if said.bytes("digest") != Some(&action.digest()[..]) {
                     Some("it is of something else")
@@ -360,10 +336,14 @@ impl Verdict {
     }
 }
 
-/// What is frozen.
-fn frozen(view: &View) -> Result<Vec<String>, ReadError> {
-    let newest = newest(view, STOPS)?;
-    newest.map_or(Ok(Vec::new()), |event| Ok(Said::by(&event, "stops")?.texts("frozen")))
+/// What an action rests on, for those who require it.
+fn grounds(action: &Action<'_>) -> Grounds {
+    let has_read = |event: &Event| event.metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty());
+    Grounds {
+        authority: !action.grants.is_empty() || action.approval.is_some(),
+        reads: !action.reads.is_empty() || action.events.iter().all(has_read),
+        run: action.run.is_some(),
+    }
 }
 
 /// The append that an action and its verdict make.
@@ -399,5 +379,7 @@ fn request(action: &Action<'_>, verdict: Verdict) -> Request {
         Some(instant_ns) => request.not_after(instant_ns),
         None => request,
     };
-    required.fold(request.durability(action.durability), |request, (stream, version)| request.require(stream, at(version)))
+    required.fold(request.durability(action.durability).resting_on(grounds(action)), |request, (stream, version)| {
+        request.require(stream, at(version))
+    })
 }

@@ -4,13 +4,13 @@ use chainring_format::Version;
 use chainring_format::cbor::Value;
 use chainring_format::metadata::{AuthorityRef, Class, Metadata};
 
-use super::notes::{self, Said, say};
+use super::notes;
 use super::{ActError, Denial, note, version_of};
 use crate::condition::Expected;
 use crate::error::ReadError;
 use crate::log::{Event, Log, Request};
 use crate::query::{EventRef, View};
-use crate::sequencer::Receipt;
+use crate::sequencer::{Receipt, Said, say, texts};
 
 /// Parents of parents that are followed.
 const PARENTS_MAX: usize = 16;
@@ -41,9 +41,9 @@ pub struct Grant {
 impl Grant {
     fn put(&self, metadata: &mut Metadata) {
         let entries = [
-            ("streams", notes::texts(&self.streams)),
-            ("types", notes::texts(&self.types)),
-            ("actors", notes::texts(&self.actors)),
+            ("streams", texts(&self.streams)),
+            ("types", texts(&self.types)),
+            ("actors", texts(&self.actors)),
             ("valid_from_ns", self.valid_from_ns.map(Value::Uint)),
             ("valid_to_ns", self.valid_to_ns.map(Value::Uint)),
             ("count_max", self.count_max.map(Value::Uint)),
@@ -54,7 +54,7 @@ impl Grant {
     }
 
     fn of(event: &EventRef<'_>) -> Result<Grant, ReadError> {
-        let said = Said::by(event, "grant")?;
+        let said = Said::by(&event.metadata()?, "grant");
         Ok(Grant {
             streams: said.texts("streams"),
             types: said.texts("types"),
@@ -211,7 +211,7 @@ fn use_up(view: &View, name: &str, grant: &Grant, version: Version, asked: &Aske
     let head = newest.as_ref().map_or(0, |event| event.version().0);
     let (mut count, mut amount) = (0, 0);
     if let Some(event) = newest {
-        let said = Said::by(&event, "used")?;
+        let said = Said::by(&event.metadata()?, "used");
         // A grant that was given anew begins anew.
         if said.uint("grant") == Some(version.0) {
             (count, amount) = (said.uint("count").unwrap_or(0), said.uint("amount").unwrap_or(0));

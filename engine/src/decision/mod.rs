@@ -6,8 +6,8 @@
 //! where appends are ordered.
 //!
 //! Everything here is events in streams of its own, and nothing else: `$authority/NAME` holds grants and their end, `$authority/NAME/use` what was used of
-//! one, `$approvals/ID` an approval and its one use, `$runs/RUN` the epochs of a run, `$stops` what is frozen, `$rules` what actions must say of themselves,
-//! `$attempts/ACTOR` what was refused. Each of them changes in the same batch as what it is about, on condition that it is where it was seen: what may happen
+//! one, `$approvals/ID` an approval and its one use, `$runs/RUN` the epochs of a run, `$attempts/ACTOR` what was refused; `$stops`
+//! and `$rules`, which hold for every append, are looked at by the sequencer. Each of them changes in the same batch as what it is about, on condition that it is where it was seen: what may happen
 //! once happens once, whoever tries at the same time, and after every crash. Absent on purpose: answering who did what, which is `query`.
 
 use std::fmt;
@@ -15,21 +15,21 @@ use std::fmt;
 use chainring_format::metadata::Metadata;
 use chainring_format::{EventId, Version};
 
-use crate::error::{AppendError, ReadError};
-use crate::log::{Event, Log};
+use crate::error::{AppendError, Bar, ReadError};
+use crate::log::Event;
 use crate::query::{EventRef, View};
-use crate::sequencer::Receipt;
 
 mod act;
 mod action;
+mod brakes;
 mod grant;
 mod notes;
-mod rules;
+mod run;
 mod writer;
 
 pub use action::{Action, Admission, Observed};
 pub use grant::Grant;
-pub use rules::Requirement;
+pub use run::{Branching, Run};
 pub use writer::Writer;
 
 /// One reason why an action may not happen.
@@ -89,6 +89,13 @@ pub enum Denial {
         /// The epoch it is in.
         epoch: u64,
     },
+    /// A run cannot be branched so.
+    NotToBranch {
+        /// The run that was to be left.
+        run: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// An event is taken back in its own stream, and once in an action.
     TakenBackElsewhere {
         /// The event.
@@ -139,13 +146,23 @@ impl fmt::Display for Denial {
             }
             Denial::NotApproved { approval, why } => write!(f, "approval {approval} does not hold: {why}"),
             Denial::Fenced { run, epoch } => write!(f, "run {run} has gone on elsewhere, in epoch {epoch}"),
+            Denial::NotToBranch { run, why } => write!(f, "run {run} cannot be branched so: {why}"),
             Denial::NotToTakeBack { event, by: Some(by) } => write!(f, "event {event} is not to be taken back: {by} is in force"),
             Denial::NotToTakeBack { event, by: None } => write!(f, "event {event} is not in the log"),
-            Denial::Lacking { stream, what } => write!(f, "an action in stream {stream} must say {what}"),
+            Denial::Lacking { stream, what } => write!(f, "an event in stream {stream} must have {what}"),
             Denial::NotExpressible { what } => write!(f, "this handle was not made for {what}"),
             Denial::TakenBackElsewhere { event, stream } => write!(f, "event {event} is taken back once, in its own stream {stream}"),
             Denial::Frozen { what } => write!(f, "{what} is frozen"),
             Denial::NotAdmitted { why } => write!(f, "the policy says no: {why}"),
+        }
+    }
+}
+
+impl From<Bar> for Denial {
+    fn from(bar: Bar) -> Denial {
+        match bar {
+            Bar::Frozen { what } => Denial::Frozen { what },
+            Bar::Lacking { stream, what } => Denial::Lacking { stream, what },
         }
     }
 }
@@ -163,10 +180,7 @@ pub enum ActError {
 impl fmt::Display for ActError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ActError::Denied(denials) => {
-                f.write_str("denied: ")?;
-                denials.iter().enumerate().try_for_each(|(i, denial)| write!(f, "{}{denial}", if i > 0 { "; " } else { "" }))
-            }
+            ActError::Denied(denials) => crate::error::all(f, "denied", denials),
             ActError::Append(error) => error.fmt(f),
         }
     }
@@ -186,27 +200,6 @@ impl From<ReadError> for ActError {
     }
 }
 
-/// What may be frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop<'a> {
-    /// Everything.
-    Log,
-    /// One actor.
-    Actor(&'a str),
-    /// Streams whose names start so.
-    Streams(&'a str),
-}
-
-impl Stop<'_> {
-    fn text(self) -> String {
-        match self {
-            Stop::Log => "log".to_owned(),
-            Stop::Actor(actor) => format!("actor {actor}"),
-            Stop::Streams(prefix) => format!("streams {prefix}"),
-        }
-    }
-}
-
 /// Version of a stream in a view; 0 if it does not exist.
 fn version_of(view: &View, stream: &str) -> Result<u64, ReadError> {
     Ok(view.stream(stream)?.map_or(0, |stream| stream.version().0))
@@ -222,38 +215,4 @@ fn note(stream: String, event_type: &str, change: impl FnOnce(&mut Metadata)) ->
     let mut event = Event::new(stream, event_type);
     change(&mut event.metadata);
     event
-}
-
-impl Log {
-    /// Begins the next epoch of a run: whoever is still at work in an earlier one is fenced. Returns the epoch.
-    ///
-    /// # Errors
-    /// As for every append.
-    pub fn begin_run(&self, run: &str, actor: &str) -> Result<u64, ActError> {
-        let event = note(notes::run(run), "EpochBegan", |metadata| {
-            metadata.actor = Some(actor.to_owned());
-            metadata.correlation = Some(run.to_owned());
-        });
-        Ok(self.append(event)?.events[0].version.0)
-    }
-
-    /// Freezes something: from the next action on nothing happens to it. Returns the position of the event that says so.
-    ///
-    /// # Errors
-    /// As for every append.
-    pub fn freeze(&self, what: Stop<'_>, actor: &str) -> Result<Receipt, ActError> {
-        self.change_stops("Frozen", actor, |frozen| {
-            if !frozen.contains(&what.text()) {
-                frozen.push(what.text());
-            }
-        })
-    }
-
-    /// Takes a stop back.
-    ///
-    /// # Errors
-    /// As for every append.
-    pub fn unfreeze(&self, what: Stop<'_>, actor: &str) -> Result<Receipt, ActError> {
-        self.change_stops("Unfrozen", actor, |frozen| frozen.retain(|text| *text != what.text()))
-    }
 }

@@ -13,7 +13,7 @@ use chainring_format::{EventId, FORMAT_VERSION, Link, Position};
 use crate::disk::{Access, Clock, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
-use crate::sequencer::{self, Chores, CoreOptions, Founding, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
+use crate::sequencer::{self, Brakes, Chores, CoreOptions, Founding, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, read};
 use keeper::Keeper;
@@ -403,6 +403,11 @@ impl Log {
     /// What those above work with who append records of the engine's own.
     pub(crate) fn parts(&self) -> (&Arc<Sequencer>, &Environment) {
         (&self.sequencer, &self.environment)
+    }
+
+    /// What is in force at the end of the log.
+    pub(crate) fn brakes(&self) -> Arc<Brakes> {
+        self.sequencer.shared().brakes()
     }
 
     /// The clock that the log goes by.

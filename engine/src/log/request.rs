@@ -15,7 +15,7 @@ use crate::condition::{Durability, Expected};
 use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
-use crate::sequencer::{Answer, Content, Draft, Parcel, Patience, PreparedEvent, Required, Sequencer, StreamKey};
+use crate::sequencer::{Answer, Content, Draft, Grounds, Parcel, Patience, PreparedEvent, Required, Sequencer, StreamKey, is_engines};
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// An event to append. Fields that the methods below do not set can be set directly.
@@ -106,7 +106,7 @@ impl Event {
     }
 
     /// Checks and encodes: everything but the digest. `metadata` is where its metadata goes, behind what is there.
-    fn prepare(&self, (id, salt): (EventId, [u8; 16]), metadata: &mut Vec<u8>) -> Result<PreparedEvent, AppendError> {
+    fn prepare(&self, (id, salt): (EventId, [u8; 16]), grounds: Grounds, metadata: &mut Vec<u8>) -> Result<PreparedEvent, AppendError> {
         let salt = self.salted.then_some(salt);
         check_name(&self.stream)?;
         if id == EventId::default() {
@@ -126,6 +126,8 @@ impl Event {
             event_id: id,
             is_id_drawn: self.id.is_none(),
             expected: self.expected,
+            is_engines: is_engines(&self.stream),
+            grounds,
             salt,
             slot_crc: slot_crc(&self.body, salt.as_ref()),
             digest: None,
@@ -159,18 +161,20 @@ pub struct Request {
     batch: bool,
     required: Vec<(String, Expected)>,
     not_after_ns: Option<u64>,
+    grounds: Grounds,
     durability: Durability,
 }
 
 impl From<Event> for Request {
     fn from(event: Event) -> Request {
-        Request { events: vec![event], batch: false, required: Vec::new(), not_after_ns: None, durability: Durability::Durable }
+        Request { events: vec![event], batch: false, ..Request::batch(Vec::new()) }
     }
 }
 
 impl From<Vec<Event>> for Request {
     fn from(events: Vec<Event>) -> Request {
-        Request { events, batch: true, required: Vec::new(), not_after_ns: None, durability: Durability::Durable }
+        let (required, grounds, durability) = (Vec::new(), Grounds::default(), Durability::Durable);
+        Request { events, batch: true, required, not_after_ns: None, grounds, durability }
     }
 }
 
@@ -201,6 +205,12 @@ impl Request {
         self
     }
 
+    /// Says what it was found to rest on.
+    pub(crate) fn resting_on(mut self, grounds: Grounds) -> Request {
+        self.grounds = grounds;
+        self
+    }
+
     /// Sets what must have happened when the append returns.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Request {
@@ -221,7 +231,7 @@ impl Request {
                 let event = self.events.pop().expect("there is one");
                 let Scratch { metadata, lanes, .. } = scratch;
                 metadata.clear();
-                let mut prepared = event.prepare(draws.one(event.id), metadata)?;
+                let mut prepared = event.prepare(draws.one(event.id), self.grounds, metadata)?;
                 let content = Content { name: event.stream.as_bytes(), metadata, body: &event.body };
                 if content.body.len() > LEADER_HASH_BYTES_MAX || metadata.len() > LEADER_HASH_BYTES_MAX {
                     let mut digests = Vec::with_capacity(1);
@@ -258,7 +268,7 @@ impl Request {
         let mut frames_bytes = 0;
         for (event, drawn) in self.events.iter().zip(&*drawn) {
             metadata.clear();
-            let prepared = event.prepare(*drawn, metadata)?;
+            let prepared = event.prepare(*drawn, self.grounds, metadata)?;
             frames_bytes += prepared.frame_bytes_max();
             if frames_bytes + TRAILER_BYTES as u64 > BATCH_BYTES_MAX {
                 return Err(invalid(format!("the batch takes more than {BATCH_BYTES_MAX} bytes")));

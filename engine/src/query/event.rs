@@ -5,7 +5,7 @@ use chainring_format::metadata::{self, Metadata, Timestamp};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
 use super::View;
-use crate::error::{Fault, FaultKind, ReadError};
+use crate::error::ReadError;
 
 /// An event in a view. Cheap to copy; lives as long as the view.
 #[derive(Debug, Clone, Copy)]
@@ -134,9 +134,6 @@ impl<'a> EventRef<'a> {
     }
 
     fn damaged(&self, rule: &'static str, why: &'static str) -> ReadError {
-        let segment = self.view.catalog.segment(self.view.catalog.index_of(self.position));
-        let offset = segment.locate(self.position).unwrap_or_default();
-        let violation = chainring_format::Violation { rule, why };
-        ReadError::Damaged(Fault::new(FaultKind::Tampered, segment.name(), offset, violation).at_position(self.position))
+        self.view.catalog.damaged(self.position, chainring_format::Violation { rule, why })
     }
 }

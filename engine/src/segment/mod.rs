@@ -380,6 +380,13 @@ impl Catalog {
     pub(crate) fn frame(&self, position: u64) -> Result<FrameView<'_>, ReadError> {
         self.frame_at(self.place(position, None)?)
     }
+
+    /// What is said of a frame whose checksums hold, and which breaks a rule.
+    pub(crate) fn damaged(&self, position: u64, violation: Violation) -> ReadError {
+        let segment = self.segment(self.index_of(position));
+        let offset = segment.locate(position).unwrap_or_default();
+        ReadError::Damaged(Fault::new(FaultKind::Tampered, segment.name(), offset, violation).at_position(position))
+    }
 }
 
 /// Reads and checks the header of a segment file; `bytes` is as much of the file's beginning as there is.

@@ -122,7 +122,7 @@ pub(crate) fn begin(
     };
     let engine_records = recovered.buckets.engine_records();
     let (rings, drain) = Rings::new(RING_SIZES, BESIDE_BYTES_MAX);
-    let core = Core {
+    let mut core = Core {
         environment,
         options,
         seed,
@@ -133,6 +133,7 @@ pub(crate) fn begin(
         next_position: recovered.next_position,
         commit_digest: recovered.commit_digest,
         found: Found::default(),
+        brakes: Arc::default(),
         links: Vec::new(),
         time_ns: recovered.time_ns,
         clock_read: None,
@@ -149,6 +150,8 @@ pub(crate) fn begin(
         directory.begin_segment(recovered.next_position);
     }
     let shared = Shared::new(recovered.catalog, directory, recovered.next_position, engine_records, recovered.index);
+    core.brakes = Arc::new(shared.read_brakes()?);
+    shared.set_brakes(&core.brakes);
     core.leave_mark(&shared);
     let live = LiveWriter::new(&*core.environment.disk, core.log_id, core.epoch, shared.watermark());
     Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared), live))

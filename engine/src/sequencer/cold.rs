@@ -8,7 +8,7 @@ use super::decide::Cold;
 use super::heads::{Birth, StreamHead, name_rest};
 use super::request::{PreparedEvent, Required, StreamKey};
 use super::{Sequencer, Shared};
-use crate::error::{Fault, FaultKind, ReadError};
+use crate::error::ReadError;
 use crate::index::Term;
 use crate::segment::Catalog;
 use crate::sync::{Ordering, RwLock, read, write};
@@ -146,9 +146,7 @@ impl Cold for Shared {
         let first = self.index.oldest(&catalog, self.index.key(&Term::Stream(*id)), is_of(&catalog, *id))?;
         let birth = |position| {
             let name = catalog.frame(position)?.name().ok_or_else(|| {
-                let violation = chainring_format::Violation { rule: "F4", why: "the stream has no first event with its name" };
-                let segment = catalog.segment(catalog.index_of(position)).name();
-                ReadError::Damaged(Fault::new(FaultKind::Tampered, segment, 0, violation).at_position(position))
+                catalog.damaged(position, chainring_format::Violation { rule: "F4", why: "the stream has no first event with its name" })
             })?;
             Ok(Birth { position, name_rest: name_rest(name) })
         };

@@ -16,6 +16,7 @@ use chainring_format::limits::BATCH_BYTES_MAX;
 use chainring_format::{EventId, Link, Position, Version};
 use zerocopy::FromZeros;
 
+use super::brakes::Brakes;
 use super::decide::{Found, Refusal, Target, decide};
 use super::heads::{Birth, Buckets, Directory, StreamHead};
 use super::pipeline::Pipeline;
@@ -60,6 +61,8 @@ pub(crate) struct Core {
     pub commit_digest: Hash,
     /// What was found about the request whose turn it is.
     pub found: Found,
+    /// What the log itself says against appends.
+    pub brakes: Arc<Brakes>,
     /// Links of the commit under construction.
     pub links: Vec<Link>,
     /// recorded_at of the last record.
@@ -310,6 +313,10 @@ impl Core {
             Err(Refusal::Known(positions)) => return Answer::Known { parcel: Box::new(request.to_parcel()), durability, positions },
             Err(Refusal::Failed(error)) => return Answer::Failed(error),
         }
+        let bars = self.bars(request);
+        if !bars.is_empty() {
+            return Answer::Failed(AppendError::Barred(bars));
+        }
         let now_ns = match self.read_clock() {
             Ok(now_ns) => now_ns,
             Err(error) => return Answer::Failed(error),
@@ -327,7 +334,9 @@ impl Core {
             }
         }
         self.time_ns = now_ns;
-        Answer::Appended(self.place(request, durability, directory.get()))
+        let receipt = self.place(request, durability, directory.get());
+        self.turn_brakes(request, &pipeline.shared);
+        Answer::Appended(receipt)
     }
 
     /// Ends the live segment and begins one that has room for `frames_bytes`. Rotation is a barrier: what the old segment holds is durable before

@@ -183,6 +183,7 @@ fn collision(name: &str) -> Refusal {
 mod tests {
     use chainring_format::Link;
 
+    use super::super::brakes::Grounds;
     use super::super::request::{Parcel, Required};
     use super::*;
 
@@ -217,6 +218,8 @@ mod tests {
             event_id: EventId([number as u8 + 1; 16]),
             is_id_drawn: false,
             expected: Expected::Any,
+            is_engines: false,
+            grounds: Grounds::default(),
             salt: None,
             slot_crc: 0,
             digest: None,

@@ -21,6 +21,7 @@ use crate::sync::model::{Mutex, MutexGuard, fence, lock, try_lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
 
 mod begin;
+mod brakes;
 mod chores;
 mod cold;
 mod core;
@@ -36,12 +37,15 @@ mod pipeline;
 mod recover;
 mod remember;
 mod request;
+mod said;
 mod statement;
 mod table;
 
 pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
 pub(crate) use begin::{Founding, begin, create};
+pub(crate) use brakes::{Brakes, Facts, Grounds, RULES, STOPS, is_engines};
+pub use brakes::{Requirement, Stop};
 pub(crate) use chores::Chores;
 use cold::Births;
 pub(crate) use heads::Buckets;
@@ -52,7 +56,7 @@ pub use remember::Remembered;
 pub(crate) use remember::{Mark, hex, with_check, without_check};
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
 pub use request::{EventReceipt, EventReceipts, Receipt};
-
+pub(crate) use said::{Said, say, texts};
 pub(crate) use statement::{SealingTurn, StatementDraft};
 
 use follow::Follower;
@@ -100,6 +104,8 @@ pub(crate) struct Shared {
     /// Records of the engine's own. Relaxed: counted for those who want to know how large the store is.
     engine_records: AtomicU64,
     births: Births,
+    /// What is in force at the end of the log. Replaced by the leader; for whoever writes.
+    brakes: RwLock<Arc<Brakes>>,
     /// Of a store that was opened for reading: how it follows its writer. Held by whoever looks for news.
     followed: Mutex<Option<Box<Follower>>>,
 }
@@ -112,6 +118,7 @@ impl Shared {
             engine_records: AtomicU64::new(engine_records),
             streams_from: AtomicU64::new(directory.streams_from()),
             births: Births::default(),
+            brakes: RwLock::default(),
             followed: Mutex::new(None),
             catalog: RwLock::new(Arc::new(catalog)),
             directory: RwLock::new(directory),

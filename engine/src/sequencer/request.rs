@@ -7,6 +7,7 @@ use chainring_format::hash::{EventContent, Hash};
 use chainring_format::lanes::{LaneBody, LaneEvent};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
 
+use super::brakes::Grounds;
 use super::heads::StreamHead;
 use super::statement::StatementDraft;
 use crate::condition::{Durability, Expected};
@@ -35,6 +36,10 @@ pub(crate) struct PreparedEvent {
     /// The id is new: this open of the log has just drawn it.
     pub is_id_drawn: bool,
     pub expected: Expected,
+    /// The stream belongs to the engine and its conventions.
+    pub is_engines: bool,
+    /// What it was found to rest on.
+    pub grounds: Grounds,
     pub salt: Option<[u8; 16]>,
     /// Checksum of the body's slot, not yet bound to a place.
     pub slot_crc: u32,

@@ -17,6 +17,7 @@ pub(crate) mod compensate;
 pub(crate) mod conduct;
 pub(crate) mod dependents;
 pub(crate) mod explain;
+pub(crate) mod run;
 pub(crate) mod undo;
 
 /// The event with an id as it was typed.

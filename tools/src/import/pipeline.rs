@@ -285,7 +285,7 @@ impl<'l, 'o> Importer<'l, 'o> {
         }
         match answer {
             Ok(receipt) => self.count(file, batch.as_ref(), &events, &receipt),
-            Err(AppendError::Refused(_)) if self.gate != Gate::None => {
+            Err(AppendError::Refused(_) | AppendError::Barred(_)) if self.gate != Gate::None => {
                 self.tally.refused += events.len() as u64;
                 Ok(())
             }
@@ -356,9 +356,11 @@ fn refusal(file: usize, first_line: u64, events: &[Sent], error: &AppendError) -
         AppendError::PartlyKnown { known, of } if known == of => {
             stop(file, first_line, "what this batch holds is in the log already, but was appended otherwise".into())
         }
-        AppendError::Refused(_) | AppendError::PartlyKnown { .. } | AppendError::Invalid { .. } | AppendError::StreamIdCollision { .. } => {
-            stop(file, first_line, error.to_string())
-        }
+        AppendError::Refused(_)
+        | AppendError::Barred(_)
+        | AppendError::PartlyKnown { .. }
+        | AppendError::Invalid { .. }
+        | AppendError::StreamIdCollision { .. } => stop(file, first_line, error.to_string()),
         _ => Stop { file, line: first_line, reason: error.to_string(), is_io: true },
     }
 }
