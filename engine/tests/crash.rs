@@ -242,6 +242,16 @@ fn a_name_that_an_earlier_writer_could_not_make_durable_is_made_durable_before_a
 }
 
 #[test]
+fn a_log_that_is_closed_with_nothing_in_its_new_segment_is_closed() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    open(&disk.environment(1)).unwrap().close().unwrap();
+    let disk = disk.with_block_bytes(4096);
+    open(&disk.environment(2)).unwrap().close().unwrap();
+    let log = open(&disk.environment(3)).unwrap();
+    assert_eq!((log.report().opened, names_of_segments(&disk).len()), (Opened::Clean, 2));
+}
+
+#[test]
 fn a_segment_is_begun_only_behind_one_whose_name_is_durable() {
     let disk = SimDisk::new().with_block_bytes(512);
     open(&disk.environment(1)).unwrap().close().unwrap();

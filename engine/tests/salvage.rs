@@ -12,8 +12,8 @@ use std::sync::Arc;
 use chainring::disk::sim::{SimDisk, SimRandom};
 use chainring::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError, Region};
 use chainring::{
-    DamageKind, Durability, Event, EventId, Log, Manifest, OpenError, Ranges, Reason, Salvage, SalvageError, SalvageOptions, Store,
-    StreamId,
+    Action, DamageKind, Durability, Event, EventId, Grant, Log, Manifest, OpenError, Ranges, Reason, Requirement, Salvage, SalvageError,
+    SalvageOptions, Stop, Store, StreamId,
 };
 use chainring_format::Mark;
 use chainring_format::checksum::Seed;
@@ -402,6 +402,27 @@ fn a_whole_store_is_salvaged_whole() {
         assert!(manifest.is_whole() && manifest.damage.is_empty() && manifest.streams.is_empty() && manifest.cut.is_empty());
         assert_eq!((manifest.totals.link_unverified, manifest.broken_batches.len()), (0, 0));
     }
+}
+
+#[test]
+fn what_happened_comes_back_though_the_end_of_a_stop_is_lost() {
+    let disk = SimDisk::new().with_block_bytes(512);
+    let log = open(&disk.environment(1)).unwrap();
+    log.declare(&[Requirement { streams: vec!["r-".into()], authority: true, ..Requirement::default() }], "boss").unwrap();
+    log.grant("g", &Grant::default(), "boss").unwrap();
+    log.act(&Action::new(Event::new("r-1", "Judged")).allowed_by("g", "")).unwrap();
+    log.freeze(Stop::Log, "boss").unwrap();
+    log.unfreeze(Stop::Log, "boss").unwrap();
+    log.append(Event::new("s", "Goes on")).unwrap();
+    log.close().unwrap();
+    let whole = files(&disk);
+    let records = records(&whole);
+    let end_of_stop = &records[records.len() - 2];
+    let mut damaged = whole.clone();
+    damaged.get_mut(&end_of_stop.segment).unwrap()[end_of_stop.offset..][..end_of_stop.bytes.len()].fill(0);
+    judge(&records, &relic(&damaged), "the end of a stop is lost");
+    let (rows, _) = copy(&examine(&disk_of(&damaged), &SalvageOptions::default()));
+    assert_eq!(rows.iter().filter(|row| !row.stream.starts_with('$')).map(|row| row.stream.as_str()).collect::<Vec<_>>(), ["r-1", "s"]);
 }
 
 #[test]

@@ -381,6 +381,35 @@ fn a_full_gate_keeps_out_what_was_decided_against_another_state_or_without_leave
 }
 
 #[test]
+fn an_import_meets_what_the_log_itself_requires() {
+    let place = filled("brakes", &[line("p", 1, "p1", json!({ "type": "PolicyPublished" }))]);
+    let log = chainring::Log::open(place.log()).unwrap();
+    let paid = chainring::Requirement { streams: vec!["pay-".into()], authority: true, ..chainring::Requirement::default() };
+    log.declare(&[paid], "boss").unwrap();
+    log.freeze(chainring::Stop::Streams("old-"), "boss").unwrap();
+    log.close().unwrap();
+    let import = |lines: &[String], more: &[&str]| {
+        run_with_input(&place.log(), &[&["import", "-", "--json"], more].concat(), lines.concat().as_bytes())
+    };
+    let claimed = line("pay-1", 1, "claimed", json!({ "authority": { "event": "p1" } }));
+    assert_eq!(import(std::slice::from_ref(&claimed), &[]).code, 0, "what comes from elsewhere is taken at its word");
+    let ran = import(&[line("pay-1", 2, "bare", json!({}))], &[]);
+    assert!(ran.code == 1 && ran.err.contains("an event in stream pay-1 must have an authority"), "{} {}", ran.code, ran.err);
+    let ran = import(&[line("old-1", 1, "late", json!({}))], &[]);
+    assert!(ran.code == 1 && ran.err.contains("streams old- is frozen"), "{} {}", ran.code, ran.err);
+    let gated = [line("old-1", 1, "late", json!({ "batch": "1" })), line("new-1", 1, "in-time", json!({ "batch": "2" }))];
+    let ran = import(&gated, &["--gate", "full"]);
+    assert_eq!((ran.code, &ran.json()["refused"], &ran.json()["events"]), (1, &json!(1), &json!(1)), "{}", ran.err);
+    // All of it goes to another log and says the same there.
+    let exported = run(&place.log(), &["export"]).yes();
+    let other = filled("brakes-other", &exported.lines().map(|line| format!("{line}\n")).collect::<Vec<_>>());
+    let values = |text: &str| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    assert_eq!(values(&run(&other.log(), &["export"]).yes()), values(&exported));
+    let ran = run_with_input(&other.log(), &["import", "-", "--json"], line("old-1", 1, "late", json!({})).as_bytes());
+    assert_eq!(ran.code, 0, "what was in force in one log is told in another, and not in force there");
+}
+
+#[test]
 fn what_was_tried_left_open_and_could_have_been_done() {
     let lines = [
         line("s", 1, "try", json!({ "class": "intent", "actor": "agent", "data": { "key": "k1" } })),

@@ -339,7 +339,7 @@ impl Verdict {
 /// What an action rests on, for those who require it.
 fn grounds(action: &Action<'_>) -> Grounds {
     let has_read = |event: &Event| event.metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty());
-    Grounds {
+    Grounds::Judged {
         authority: !action.grants.is_empty() || action.approval.is_some(),
         reads: !action.reads.is_empty() || action.events.iter().all(has_read),
         run: action.run.is_some(),

@@ -205,6 +205,13 @@ impl Request {
         self
     }
 
+    /// What its events say they rest on - an authority, reads, a run - counts as if it had been judged here: for events that come from elsewhere, where it
+    /// was. Stops hold; so does what requires an actor.
+    #[must_use]
+    pub fn taken_at_its_word(self) -> Request {
+        self.resting_on(Grounds::Claimed)
+    }
+
     /// Says what it was found to rest on.
     pub(crate) fn resting_on(mut self, grounds: Grounds) -> Request {
         self.grounds = grounds;

@@ -19,6 +19,7 @@ use crate::condition::Durability;
 use crate::disk::{Clock, Disk, Environment};
 use crate::error::OpenError;
 use crate::log::{Event, Log, Options, Pending, Request};
+use crate::sequencer::Grounds;
 use crate::sync::Arc;
 use crate::sync::model::{Mutex, lock};
 
@@ -180,7 +181,8 @@ impl Copy<'_> {
     /// Nothing is synced one by one: the new store is whole when it is closed, or it is made again.
     fn submit(&mut self, request: Request, recorded_at_ns: u64, bytes: usize) -> Result<(), SalvageError> {
         lock(&self.clock.times).0.push_back(recorded_at_ns);
-        self.pending.push(self.log.submit(request.durability(Durability::Written)).map_err(SalvageError::Append)?);
+        self.pending
+            .push(self.log.submit(request.durability(Durability::Written).resting_on(Grounds::Restored)).map_err(SalvageError::Append)?);
         self.pending_bytes += bytes;
         if self.pending.len() >= PENDING_MAX || self.pending_bytes >= PENDING_BYTES_MAX { self.settle() } else { Ok(()) }
     }

@@ -141,7 +141,8 @@ pub(crate) fn begin(
         spare: None,
         leftovers: Vec::new(),
         retired: None,
-        is_closed: recovered.closed,
+        // A segment that was just begun says nothing yet.
+        is_closed: recovered.closed && is_continued,
         lock: Some(lock),
     };
     recovered.index.sweep();

@@ -61,7 +61,8 @@ impl<'a> Stop<'a> {
 /// What events must say of themselves to be appended. What is empty is not limited.
 ///
 /// An actor is a word of the caller's. The rest is what an action rests on, and holds only of one that was judged: an append past
-/// [`Log::act`](crate::Log::act) has neither authority nor reads nor a run, whatever its metadata says.
+/// [`Log::act`](crate::Log::act) has neither authority nor reads nor a run, whatever its metadata says - unless it is taken at its word
+/// ([`Request::taken_at_its_word`](crate::Request::taken_at_its_word)).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)] // One for each thing that can be said.
 pub struct Requirement {
@@ -106,9 +107,17 @@ impl Requirement {
     }
 
     fn lacking(&self, event: &Facts<'_>) -> Option<&'static str> {
-        let Grounds { authority, reads, run } = event.grounds;
+        let metadata = event.metadata;
+        let (authority, reads, run) = match event.grounds {
+            Grounds::Judged { authority, reads, run } => (authority, reads, run),
+            Grounds::Claimed => {
+                let has_read = metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty());
+                (!metadata.authority.is_empty(), has_read, metadata.run_epoch.is_some())
+            }
+            Grounds::Restored => return None,
+        };
         let lacking = [
-            (self.actor && event.metadata.actor.is_none(), "an actor"),
+            (self.actor && metadata.actor.is_none(), "an actor"),
             (self.authority && !authority, "an authority"),
             (self.reads && !reads, "what was read"),
             (self.run && !run, "a run"),
@@ -117,12 +126,21 @@ impl Requirement {
     }
 }
 
-/// What an append was found to rest on, by who judged it. Nothing, if nobody did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Grounds {
-    pub authority: bool,
-    pub reads: bool,
-    pub run: bool,
+/// What an append rests on, and by whose word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grounds {
+    /// What was found by who judged it. Nothing, if nobody did.
+    Judged { authority: bool, reads: bool, run: bool },
+    /// What its metadata says.
+    Claimed,
+    /// It happened: it comes back to where it was.
+    Restored,
+}
+
+impl Default for Grounds {
+    fn default() -> Grounds {
+        Grounds::Judged { authority: false, reads: false, run: false }
+    }
 }
 
 /// What is asked of one event.
@@ -187,7 +205,8 @@ fn decoded(bytes: &[u8]) -> Metadata {
 impl Core {
     /// Everything that speaks against a request. Where nothing is in force this is one look at two empty lists.
     pub(super) fn bars(&self, request: RequestView<'_>) -> Vec<Bar> {
-        if self.brakes.is_off() || request.events.iter().all(|event| event.is_engines) {
+        let is_exempt = |event: &PreparedEvent| event.is_engines || event.grounds == Grounds::Restored;
+        if self.brakes.is_off() || request.events.iter().all(is_exempt) {
             return Vec::new();
         }
         let metadata: Vec<Metadata> = request.contents().map(|(_, content)| decoded(content.metadata)).collect();

@@ -12,10 +12,10 @@ use chainring::disk::Environment;
 use chainring::disk::sim::{Call, Failure, Fault, SimClock, SimDisk, SimEntropy, SimRandom};
 use chainring::{
     AppendError, AsOf, Durability, Event, EventId, Expected, FaultKind, Log, OpenError, Opened, Options, PackError, Pending, Position,
-    Receipt, Store, Timestamp, VerifyOptions, VerifyReport, Version, verify_in,
+    Receipt, Store, Timestamp, Value, VerifyOptions, VerifyReport, Version, verify_in,
 };
 
-use super::model::{Asked, Excuses, Model, found};
+use super::model::{Asked, Excuses, Model, STOPS, found};
 use super::{Canary, Summary};
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
@@ -565,6 +565,9 @@ impl Driver {
         if !self.asked.is_empty() && self.random.one_in(7) {
             return self.ask_again();
         }
+        if self.random.one_in(20) {
+            return self.ask_to_freeze();
+        }
         let count = match self.random.below(60) {
             0..36 => 1,
             36..58 => 1 + self.random.below(6),
@@ -589,6 +592,18 @@ impl Driver {
             .collect();
         let level = if self.random.one_in(4) { Durability::Written } else { Durability::Durable };
         Asked { events: events.into_iter().map(Arc::new).collect(), batch, required, level }
+    }
+
+    /// Some streams are frozen, mostly none: what was frozen before goes on.
+    fn ask_to_freeze(&mut self) -> Asked {
+        let mut event = self.event();
+        STOPS.clone_into(&mut event.stream);
+        event.expected = Expected::Any;
+        let frozen = if self.random.one_in(3) { self.random.below(3) } else { 0 };
+        let texts = (0..frozen).map(|_| Value::text(format!("streams s{}", self.random.below(self.streams)))).collect();
+        event.metadata.attributes = vec![("stops".to_owned(), Value::Map(vec![(Value::text("frozen"), Value::Array(texts))]))];
+        let level = if self.random.one_in(2) { Durability::Written } else { Durability::Durable };
+        Asked { events: vec![Arc::new(event)], batch: false, required: Vec::new(), level }
     }
 
     /// A retry: the same, or with the same ids and something else.
@@ -845,6 +860,7 @@ fn kind(result: &Result<Receipt, AppendError>) -> &'static str {
         Ok(receipt) if receipt.durability == Durability::Written => "answer written",
         Ok(_) => "answer durable",
         Err(AppendError::Refused(_)) => "answer refused",
+        Err(AppendError::Barred(_)) => "answer barred",
         Err(AppendError::IdConflict { .. }) => "answer id conflict",
         Err(AppendError::PartlyKnown { .. }) => "answer partly known",
         Err(AppendError::OutcomeUnknown(_)) => "answer unknown",

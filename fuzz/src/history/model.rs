@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chainring::{
-    AppendError, AsOf, Conflict, Durability, Event, EventId, EventRef, Expected, Link, Position, ReadError, Receipt, Remembered, Request,
-    Store, Version,
+    AppendError, AsOf, Bar, Conflict, Durability, Event, EventId, EventRef, Expected, Link, Position, ReadError, Receipt, Remembered,
+    Request, Store, Value, Version,
 };
 use chainring_format::hash::stream_id;
+
+/// The stream whose newest event says what is frozen.
+pub(super) const STOPS: &str = "$stops";
 
 /// A request as its client made it.
 #[derive(Debug, Clone)]
@@ -97,6 +100,7 @@ enum Verdict {
     IdConflict(EventId, usize),
     PartlyKnown(usize, usize),
     Refused(Vec<Conflict>),
+    Barred(Vec<Bar>),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -182,7 +186,29 @@ impl Model {
             check(&event.stream, event.expected, *version);
             *version += 1;
         }
-        if conflicts.is_empty() { Verdict::Append } else { Verdict::Refused(conflicts) }
+        let is_hit = |prefix: &String| asked.events.iter().any(|event| event.stream != STOPS && event.stream.starts_with(prefix.as_str()));
+        let bars: Vec<Bar> =
+            self.frozen().into_iter().filter(is_hit).map(|prefix| Bar::Frozen { what: format!("streams {prefix}") }).collect();
+        match (conflicts.is_empty(), bars.is_empty()) {
+            (false, _) => Verdict::Refused(conflicts),
+            (true, false) => Verdict::Barred(bars),
+            (true, true) => Verdict::Append,
+        }
+    }
+
+    /// Prefixes of streams that nothing is appended to: what the newest event that says so says.
+    fn frozen(&self) -> Vec<String> {
+        if self.version(STOPS) == 0 {
+            return Vec::new();
+        }
+        let newest = self.rows.iter().rev().find(|row| row.event.stream == STOPS).expect("it has a version");
+        let Some((_, Value::Map(said))) = newest.event.metadata.attributes.first() else { return Vec::new() };
+        let Some((_, Value::Array(texts))) = said.first() else { return Vec::new() };
+        let prefix = |text: &Value| match text {
+            Value::Text(text) => text.strip_prefix("streams ").expect("only streams are frozen here").to_owned(),
+            other => panic!("no text: {other:?}"),
+        };
+        texts.iter().map(prefix).collect()
     }
 
     /// Takes in the answer to a request; it must be the right one.
@@ -195,6 +221,7 @@ impl Model {
                 self.answered_ok(&asked, &receipt, verdict);
             }
             Err(AppendError::Refused(conflicts)) => self.told(&verdict, &Verdict::Refused(conflicts)),
+            Err(AppendError::Barred(bars)) => self.told(&verdict, &Verdict::Barred(bars)),
             Err(AppendError::IdConflict { id, position }) => self.told(&verdict, &Verdict::IdConflict(id, position.0 as usize - 1)),
             Err(AppendError::PartlyKnown { known, of }) => self.told(&verdict, &Verdict::PartlyKnown(known, of)),
             Err(AppendError::OutcomeUnknown(poison)) => {
