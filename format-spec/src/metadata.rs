@@ -180,37 +180,30 @@ pub struct Metadata {
 
 /// Writes one map with integer keys, in key order, behind what is in `out`.
 ///
-/// Entries are written as they come, which is mostly in order already; only what is not is sorted at the end.
+/// Keys that have a field come in order, and there are few. Those that this version does not know come behind them, and only then there is something to sort.
 struct MapWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the map's head is; one byte, until there are more than [`SHORT_MAP`] entries.
+    /// Where the map's head is: one byte, unless there are more than [`SHORT_MAP`] entries.
     start: usize,
     count: usize,
-    /// Where the first entries start, and all others: most maps need no memory for that.
-    first_starts: [u32; SHORT_MAP],
-    more_starts: Vec<u32>,
-    /// Largest key so far; the smallest possible one is 0.
-    last_key: u64,
-    is_sorted: bool,
+    /// Where the entries start, if there are unknown keys among them.
+    starts: Option<Vec<usize>>,
 }
 
 /// Entries that a map can have whose head is one byte.
 const SHORT_MAP: usize = 23;
 
 impl<'a> MapWriter<'a> {
-    fn new(out: &'a mut Vec<u8>) -> MapWriter<'a> {
+    /// A map that ends with these `unknown` entries, which are handed over at [`MapWriter::finish`].
+    fn new(out: &'a mut Vec<u8>, unknown: &[(u64, Value)]) -> MapWriter<'a> {
         let start = out.len();
         out.push(0);
-        MapWriter { out, start, count: 0, first_starts: [0; SHORT_MAP], more_starts: Vec::new(), last_key: 0, is_sorted: true }
+        MapWriter { out, start, count: 0, starts: (!unknown.is_empty()).then(Vec::new) }
     }
 
     fn put(&mut self, key: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        self.is_sorted &= key >= self.last_key;
-        self.last_key = self.last_key.max(key);
-        let start = (self.out.len() - self.start) as u32;
-        match self.first_starts.get_mut(self.count) {
-            Some(place) => *place = start,
-            None => self.more_starts.push(start),
+        if let Some(starts) = &mut self.starts {
+            starts.push(self.out.len() - self.start);
         }
         self.count += 1;
         head(self.out, 0, key);
@@ -257,19 +250,16 @@ impl<'a> MapWriter<'a> {
         });
     }
 
-    fn unknown(&mut self, entries: &[(u64, Value)]) {
-        for (key, value) in entries {
+    fn finish(mut self, unknown: &[(u64, Value)]) {
+        for (key, value) in unknown {
             self.put(*key, |out| value.encode(out));
         }
-    }
-
-    fn finish(self) {
-        if self.is_sorted && self.count <= SHORT_MAP {
+        let Some(starts) = self.starts else {
+            assert!(self.count <= SHORT_MAP, "there are fewer keys with a field");
             self.out[self.start] = 5 << 5 | self.count as u8;
             return;
-        }
+        };
         let written = self.out.split_off(self.start);
-        let starts: Vec<usize> = self.first_starts.iter().take(self.count).chain(&self.more_starts).map(|&start| start as usize).collect();
         let ends = starts.iter().skip(1).copied().chain([written.len()]);
         let mut entries: Vec<&[u8]> = starts.iter().zip(ends).map(|(&start, end)| &written[start..end]).collect();
         // Keys are unsigned integers in shortest form, which sort bytewise as they sort by value.
@@ -297,17 +287,16 @@ fn text(out: &mut Vec<u8>, value: &str) {
 }
 
 fn read_ref(read: &ReadRef, out: &mut Vec<u8>) {
-    let mut map = MapWriter::new(out);
+    let mut map = MapWriter::new(out, &read.unknown);
     map.text(1, Some(&read.stream));
     map.uint(2, Some(read.version));
     map.bytes(3, read.state.as_deref());
     map.uint(4, read.standing.map(|standing| standing as u64));
-    map.unknown(&read.unknown);
-    map.finish();
+    map.finish(&read.unknown);
 }
 
 fn authority_ref(authority: &AuthorityRef, out: &mut Vec<u8>) {
-    let mut map = MapWriter::new(out);
+    let mut map = MapWriter::new(out, &authority.unknown);
     map.text(1, authority.stream.as_deref());
     map.uint(2, authority.version);
     map.bytes(3, authority.link.as_ref().map(|link| &link.0[..]));
@@ -317,19 +306,17 @@ fn authority_ref(authority: &AuthorityRef, out: &mut Vec<u8>) {
     map.bytes(7, authority.digest.as_deref());
     map.bytes(8, authority.event.as_ref().map(|id| &id.0[..]));
     map.bytes(9, authority.confirmed_by.as_ref().map(|id| &id.0[..]));
-    map.unknown(&authority.unknown);
-    map.finish();
+    map.finish(&authority.unknown);
 }
 
 fn external_ref(external: &ExternalRef, out: &mut Vec<u8>) {
-    let mut map = MapWriter::new(out);
+    let mut map = MapWriter::new(out, &external.unknown);
     map.text(1, Some(&external.resource));
     map.text(2, external.version.as_deref());
     map.bytes(3, external.hash.as_deref());
     map.time(4, external.observed_at);
     map.uint(5, external.max_age_ns);
-    map.unknown(&external.unknown);
-    map.finish();
+    map.finish(&external.unknown);
 }
 
 impl Metadata {
@@ -349,7 +336,7 @@ impl Metadata {
 
     /// The deterministic encoding, behind what is in `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        let mut map = MapWriter::new(out);
+        let mut map = MapWriter::new(out, &self.unknown);
         map.text(key::TYPE, Some(&self.event_type));
         map.uint(key::SCHEMA_VERSION, self.schema_version);
         map.text(key::CONTENT_TYPE, self.content_type.as_deref());
@@ -387,8 +374,7 @@ impl Metadata {
         }
         map.uint(key::EXPECTED_VERSION, self.expected_version);
         map.text(key::BATCH_LABEL, self.batch_label.as_deref());
-        map.unknown(&self.unknown);
-        map.finish();
+        map.finish(&self.unknown);
     }
 
     /// Encodes, and checks what a caller could have put in that the format does not allow: keys twice, values nested too deeply, a time without

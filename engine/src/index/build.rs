@@ -5,7 +5,7 @@ use std::io;
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::{BucketHead, POSITION_STRIDE};
-use chainring_format::metadata::{Mention, mentions};
+use chainring_format::metadata::mentions;
 
 use super::key::{Keys, Term};
 use super::page::Broken;
@@ -20,15 +20,15 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Found {
     pub summary: Summary,
-    /// Keys, positions relative to the segment's first, and offsets in units of 8 bytes where they are kept, sorted.
-    postings: Vec<(u64, u32, u32)>,
+    /// Sorted.
+    postings: Vec<Keyed>,
     /// Records of every bucket in this segment.
     heads: Vec<BucketHead>,
     /// The position table.
     offsets: Vec<u32>,
 }
 
-/// So many bytes of a segment give a posting, about.
+/// So many bytes of a segment give a posting, about: some six for an event of usual size.
 const POSTING_PER_BYTES: usize = 80;
 
 /// Reads a sealed segment, every checksum of it.
@@ -52,9 +52,8 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         commit_digest: header.prev_commit_digest,
         header,
     };
-    // Some six for an event of usual size: growing it would touch new memory again and again.
-    let all = Vec::with_capacity(bytes.len() / POSTING_PER_BYTES);
-    let mut postings = Postings { keys, relative: 0, all, names: HashMap::new() };
+    // Growing it would touch new memory again and again.
+    let mut postings = Postings { keys, relative: 0, all: Vec::with_capacity(bytes.len() / POSTING_PER_BYTES) };
     let mut heads: HashMap<u16, BucketHead> = HashMap::new();
     let mut offsets = Vec::new();
     let mut cursor = Cursor::new(bytes, &header);
@@ -87,50 +86,69 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         }
     }
     let mut postings = postings.all;
-    postings.sort_unstable();
+    sort(&mut postings);
     let mut heads: Vec<BucketHead> = heads.into_values().collect();
     heads.sort_unstable_by_key(|head| head.bucket);
     Ok(Found { summary, postings, heads, offsets })
 }
 
+/// A key, a position relative to the segment's first, and an offset in units of 8 bytes where it is kept.
+type Keyed = (u64, u32, u32);
+
 struct Postings<'a> {
     keys: &'a Keys,
     relative: u32,
-    all: Vec<(u64, u32, u32)>,
-    /// Keys of names, which are few and come again and again.
-    names: HashMap<(u8, &'a str), u64>,
+    all: Vec<Keyed>,
 }
 
-impl<'a> Postings<'a> {
-    fn take_in(&mut self, relative: u32, placed: &Placed<'a>) {
+impl Postings<'_> {
+    fn take_in(&mut self, relative: u32, placed: &Placed<'_>) {
         let frame = &placed.frame;
         self.relative = relative;
-        self.put(&Term::Id(frame.event_id()));
+        self.put(&Term::Id(frame.event_id()), 0);
         // Streams are read from end to end, so their frames should be found without a step in between.
-        self.all.push((self.keys.of(&Term::Stream(frame.stream_id())), relative, offset_entry(placed.offset)));
+        self.put(&Term::Stream(frame.stream_id()), offset_entry(placed.offset));
         if frame.header.version.get() == 1 {
-            self.put(&Term::Birth);
+            self.put(&Term::Birth, 0);
         }
-        mentions(frame.metadata(), |mention| match mention {
-            Mention::Type(name) => self.put_name(0, name, mention),
-            Mention::Actor(name) => self.put_name(1, name, mention),
-            Mention::OnBehalfOf(name) => self.put_name(2, name, mention),
-            Mention::Correlation(name) => self.put_name(3, name, mention),
-            Mention::Authority(name) => self.put_name(4, name, mention),
-            Mention::Reads(name, _) | Mention::Checked(name, _) => self.put_name(5, name, mention),
-            Mention::Causation(_) | Mention::AuthorityEvent(_) | Mention::Compensates(_) | Mention::Class(_) => {
-                self.put(&Term::Mention(mention));
+        mentions(frame.metadata(), |mention| self.put(&Term::Mention(mention), 0));
+    }
+
+    fn put(&mut self, term: &Term<'_>, offset: u32) {
+        self.all.push((self.keys.of(term), self.relative, offset));
+    }
+}
+
+/// Parts that are sorted each for itself, so that what is compared lies together.
+const PARTS: usize = 1024;
+
+/// Sorts by key and position. Keys are even over their range, so their first bits part them evenly: they are exchanged until each is in its part (an American
+/// flag sort: McIlroy, Bostic, McIlroy, "Engineering radix sort", 1993), and each part is sorted.
+fn sort(all: &mut [Keyed]) {
+    let part_of = |keyed: &Keyed| (keyed.0 >> (u64::BITS - PARTS.ilog2())) as usize;
+    let mut ends = vec![0; PARTS];
+    all.iter().for_each(|keyed| ends[part_of(keyed)] += 1);
+    let mut next = vec![0; PARTS];
+    let mut end = 0;
+    for part in 0..PARTS {
+        next[part] = end;
+        end += ends[part];
+        ends[part] = end;
+    }
+    for part in 0..PARTS {
+        while next[part] < ends[part] {
+            let place = next[part];
+            let home = part_of(&all[place]);
+            if home != part {
+                all.swap(place, next[home]);
             }
-        });
+            next[home] += 1;
+        }
     }
-
-    fn put(&mut self, term: &Term<'_>) {
-        self.all.push((self.keys.of(term), self.relative, 0));
-    }
-
-    fn put_name(&mut self, kind: u8, name: &'a str, mention: Mention<'a>) {
-        let key = *self.names.entry((kind, name)).or_insert_with(|| self.keys.of(&Term::Mention(mention)));
-        self.all.push((key, self.relative, 0));
+    let mut start = 0;
+    for end in ends {
+        all[start..end].sort_unstable();
+        start = end;
     }
 }
 
@@ -217,4 +235,24 @@ pub(super) fn merge(file: Arc<dyn DiskFile>, runs: &[Arc<Run>], stop: impl Fn() 
     let heads = last.heads().map_err(broken(runs.len() - 1))?;
     writer.finish(&summaries, &tables, &heads)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimRandom;
+
+    #[test]
+    fn parts_make_no_difference_to_the_order() {
+        for (seed, count, bits) in [(1, 0, 64), (2, 1, 64), (3, 50_000, 64), (4, 20_000, 3), (5, 20_000, 10), (6, 300, 0)] {
+            let mut random = SimRandom::new(seed);
+            let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+            let key = |random: &mut SimRandom| (random.next_u64() & mask).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mut all: Vec<Keyed> = (0..count).map(|place| (key(&mut random), place / 3, place)).collect();
+            let mut expected = all.clone();
+            expected.sort_unstable();
+            sort(&mut all);
+            assert_eq!(all, expected);
+        }
+    }
 }

@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::page::PAYLOAD_BYTES;
 
 pub(super) const MAGIC: [u8; 8] = *b"CHRIDX\r\n";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Bits of the filter for every key.
 pub(super) const FILTER_BITS_PER_KEY: u64 = 11;

@@ -140,7 +140,7 @@ pub(crate) fn begin(
         unsynced_since_ns: None,
         spare: None,
         leftovers: Vec::new(),
-        retired: None,
+        retired: Vec::new(),
         // A segment that was just begun says nothing yet.
         is_closed: recovered.closed && is_continued,
         lock: Some(lock),

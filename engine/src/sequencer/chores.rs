@@ -165,7 +165,8 @@ fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
             let number = core.writer.header().number.get() + 1;
             let half = core.writer.end() > core.writer.header().segment_bytes.get() / 2;
             if half && chores.no_spare_for != number {
-                Ahead::Spare { number, segment_bytes: core.options.segment_bytes, retired: core.retired.take() }
+                let segment_bytes = core.options.segment_bytes;
+                Ahead::Spare { number, segment_bytes, retired: core.idle_image(segment_bytes) }
             } else {
                 Ahead::Nothing
             }

@@ -75,8 +75,8 @@ pub(crate) struct Core {
     pub spare: Option<Spare>,
     /// Segments that the writer before had made ready. Removing them gives space back, and takes its time.
     pub leftovers: Vec<String>,
-    /// The image of the last segment that was ended, as long as its memory may be used again.
-    pub retired: Option<Arc<Image>>,
+    /// Images of segments that were ended, whose memory may be used again as soon as nobody reads them.
+    pub retired: Vec<Arc<Image>>,
     /// The last commit on disk says that the log was closed.
     pub is_closed: bool,
     pub lock: Option<Box<dyn DirectoryLock>>,
@@ -170,6 +170,9 @@ impl Intake {
         }
     }
 }
+
+/// Images that are kept for their memory: one may still be brought into the index when the next segment is made ready.
+const RETIRED_MAX: usize = 2;
 
 /// Requests that are sequenced before readers of the directory get a turn, and whose heads are brought into the cache together.
 const STRETCH: usize = 64;
@@ -532,7 +535,7 @@ impl Core {
             Some(spare) if spare.reserved.number() == number && spare.segment_bytes == segment_bytes => spare,
             other => {
                 other.into_iter().for_each(|other| other.discard(&*disk));
-                Spare::new(&*disk, number, segment_bytes, self.retired.take()).map_err(RotateError::Refused)?
+                Spare::new(&*disk, number, segment_bytes, self.idle_image(segment_bytes)).map_err(RotateError::Refused)?
             }
         };
         let Spare { reserved, image, ground, .. } = spare;
@@ -584,11 +587,20 @@ impl Core {
             }
             catalog.push(Arc::clone(self.writer.segment()));
         });
-        self.retired = Some(Arc::clone(old.image()));
+        self.retired.push(Arc::clone(old.image()));
+        if self.retired.len() > RETIRED_MAX {
+            self.retired.remove(0);
+        }
         write(&shared.directory).begin_segment(self.next_position);
         shared.index.note_ended(Arc::clone(old.segment()));
         self.leave_mark(shared);
         Ok(())
+    }
+
+    /// An image that nobody reads any more, of a segment of this size.
+    pub(super) fn idle_image(&mut self, segment_bytes: u64) -> Option<Arc<Image>> {
+        let is_idle = |image: &Arc<Image>| Arc::strong_count(image) == 1 && image.bytes_max() as u64 == segment_bytes;
+        self.retired.iter().position(is_idle).map(|place| self.retired.remove(place))
     }
 
     /// Leaves the mark beside the store, saying what is durable now.

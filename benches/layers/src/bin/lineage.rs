@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chainring::{AuthorityRef, Durability, Event, EventId, Link, Metadata, Options, Pending, ReadRef, Relation, Request, Store};
+use chainring::{AuthorityRef, Durability, Event, EventId, Link, Log, Metadata, Options, Pending, ReadRef, Relation, Request, Store};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
@@ -150,13 +150,20 @@ fn record(dir: &Path, rounds: u64) -> Done {
     let extra = decided(1, 1).encode().len() - Metadata::new("Refunded").encode().len();
     let bare = |number: u64| Event::new(format!("order-{:06}", number % 10_000), "Refunded").body(vec![b'x'; BODY_BYTES + extra]);
     let mut ratios = serde_json::Map::new();
-    for (name, batch, events) in [("single, pipelined", 1, 150_000_u64), ("batches of 1000", BATCH, 400_000)] {
+    let ways = [
+        ("64 threads, each waiting", Way::Waiting { threads: 64 }, 200_000_u64),
+        ("single, pipelined, made beforehand", Way::Pipelined { batch: 1, is_made_before: true }, 150_000),
+        ("single, pipelined, made as they go", Way::Pipelined { batch: 1, is_made_before: false }, 500_000),
+        ("batches of 1000, made beforehand", Way::Pipelined { batch: BATCH, is_made_before: true }, 400_000),
+        ("batches of 1000, made as they go", Way::Pipelined { batch: BATCH, is_made_before: false }, 1_500_000),
+    ];
+    for (name, way, events) in ways {
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..rounds {
-            let makers: [&dyn Fn(u64) -> Event; 2] = [&full, &bare];
+            let makers: [&(dyn Fn(u64) -> Event + Sync); 2] = [&full, &bare];
             for (which, make) in makers.into_iter().enumerate() {
-                let place = dir.join(format!("{batch}-{round}-{which}"));
-                rates[which].push(rate(&place, batch, events, make)?);
+                let place = dir.join(format!("{round}-{which}"));
+                rates[which].push(rate(&place, way, events, make)?);
                 std::fs::remove_dir_all(&place)?;
             }
         }
@@ -168,15 +175,44 @@ fn record(dir: &Path, rounds: u64) -> Done {
     Ok(())
 }
 
+/// How events are appended.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By threads that wait for each of theirs.
+    Waiting { threads: u64 },
+    /// By one thread that has many under way. If they are made beforehand, making them is not measured, and they are not in the cache any more.
+    Pipelined { batch: u64, is_made_before: bool },
+}
+
 /// Events a second, every one durable when it counts.
-fn rate(dir: &Path, batch: u64, events: u64, make: &dyn Fn(u64) -> Event) -> Done<f64> {
+fn rate(dir: &Path, way: Way, events: u64, make: &(dyn Fn(u64) -> Event + Sync)) -> Done<f64> {
     let log = Options::new().open(dir)?;
+    let seconds = match way {
+        Way::Waiting { threads } => waiting(&log, threads, events, make)?,
+        Way::Pipelined { batch, is_made_before } => pipelined(&log, batch, events, make, is_made_before)?,
+    };
+    log.close()?;
+    Ok(events as f64 / seconds)
+}
+
+fn waiting(log: &Log, threads: u64, events: u64, make: &(dyn Fn(u64) -> Event + Sync)) -> Done<f64> {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let append = |thread| move || (thread..events).step_by(threads as usize).try_for_each(|number| log.append(make(number)).map(drop));
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(append(thread))).collect();
+        all.into_iter().try_for_each(|one| one.join().expect("it does not panic"))
+    })?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+fn pipelined(log: &Log, batch: u64, events: u64, make: &dyn Fn(u64) -> Event, is_made_before: bool) -> Done<f64> {
     let mut pending = std::collections::VecDeque::new();
     let request = |first| if batch == 1 { Request::event(make(first)) } else { Request::batch((first..first + batch).map(make).collect()) };
-    // Made beforehand: what is measured is the log.
-    let requests: Vec<Request> = (0..events).step_by(batch as usize).map(request).collect();
+    let made = (0..events).step_by(batch as usize).map(request);
+    let made: Box<dyn Iterator<Item = Request>> =
+        if is_made_before { Box::new(made.collect::<Vec<_>>().into_iter()) } else { Box::new(made) };
     let started = Instant::now();
-    for request in requests {
+    for request in made {
         pending.push_back(log.submit(request)?);
         if pending.len() >= if batch == 1 { IN_FLIGHT } else { 4 } {
             pending.pop_front().map_or(Ok(()), |first: Pending| first.wait().map(drop))?;
@@ -185,7 +221,5 @@ fn rate(dir: &Path, batch: u64, events: u64, make: &dyn Fn(u64) -> Event) -> Don
     for last in pending {
         last.wait()?;
     }
-    let took = started.elapsed().as_secs_f64();
-    log.close()?;
-    Ok(events as f64 / took)
+    Ok(started.elapsed().as_secs_f64())
 }
