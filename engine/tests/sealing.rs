@@ -51,6 +51,33 @@ fn seals_hold_across_segments_and_opens() {
     }
 }
 
+/// The leader hands links over as far as there is room: the rest comes from the log, in the middle and at the end.
+#[test]
+fn what_the_sealer_was_not_handed_it_reads() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, key) = (place.path().join("log"), key(place.path(), "key"));
+    let log = Options::new().segment_bytes(8 << 20).origin("log.example").open(&store).unwrap();
+    append(&log, 10);
+    let sealer = log.sealer(key).unwrap();
+    let burst = |count: u64| {
+        for first in (0..count).step_by(1000) {
+            log.append((first..first + 1000).map(|n| Event::new(format!("s{}", n % 300), "E")).collect::<Vec<_>>()).unwrap();
+        }
+    };
+    for count in [3000, 200_000, 1000, 150_000] {
+        burst(count);
+        let sealed = sealer.seal().unwrap();
+        assert_eq!(chainring::Store::open(&store).unwrap().prover().unwrap().root_at(sealed.head.size).unwrap(), sealed.head.root);
+    }
+    burst(200_000);
+    append(&log, 10);
+    let sealer = sealer.every(Duration::from_millis(20));
+    burst(100_000);
+    let last = sealer.finish().unwrap();
+    log.close().unwrap();
+    assert_eq!(holds(&store), last.head.size);
+}
+
 #[test]
 fn a_log_can_be_born_with_its_key() {
     let place = tempfile::tempdir().unwrap();

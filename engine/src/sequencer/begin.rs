@@ -135,6 +135,7 @@ pub(crate) fn begin(
         found: Found::default(),
         brakes: Arc::default(),
         links: Vec::new(),
+        link_buckets: Vec::new(),
         time_ns: recovered.time_ns,
         clock_read: None,
         unsynced_since_ns: None,

@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub brakes: Arc<Brakes>,
     /// Links of the commit under construction.
     pub links: Vec<Link>,
+    /// Bucket of each of them.
+    pub link_buckets: Vec<u16>,
     /// recorded_at of the last record.
     pub time_ns: u64,
     /// Real and monotonic time of the last reading.
@@ -454,6 +456,7 @@ impl Core {
         );
         self.buckets.advance(bucket, position, link);
         self.links.push(link);
+        self.link_buckets.push(bucket);
         self.next_position += 1;
         EventReceipt { position: Position(position), version: Version(version), link }
     }
@@ -474,6 +477,8 @@ impl Core {
         let is_past_cache = has_frames && self.unsynced_since_ns.is_none() && pipeline.in_flight() > 0;
         let due = sync || is_old || is_past_cache || answers.iter().any(|(_, answer)| waited_for(answer));
         if has_frames {
+            let first_position = self.next_position - self.links.len() as u64;
+            pipeline.shared.feed.put(first_position, &self.links, &self.link_buckets);
             self.place_trailer(0, pipeline.shared.watermark());
         }
         if due && self.unsynced_since_ns.is_none() {
@@ -516,6 +521,7 @@ impl Core {
         self.writer.place_trailer(trailer);
         self.commit_digest = digest;
         self.links.clear();
+        self.link_buckets.clear();
         self.is_closed = flags & FLAG_CLOSED != 0;
     }
 

@@ -26,6 +26,7 @@ mod chores;
 mod cold;
 mod core;
 mod decide;
+mod feed;
 mod flights;
 mod follow;
 mod heads;
@@ -48,6 +49,8 @@ pub(crate) use brakes::{Brakes, Facts, Grounds, RULES, STOPS, is_engines};
 pub use brakes::{Requirement, Stop};
 pub(crate) use chores::Chores;
 use cold::Births;
+use feed::Feed;
+pub(crate) use feed::{Leaf, Stretch};
 pub(crate) use heads::Buckets;
 use heads::Directory;
 pub(crate) use pack::{Looked, Packer};
@@ -104,6 +107,8 @@ pub(crate) struct Shared {
     /// Records of the engine's own. Relaxed: counted for those who want to know how large the store is.
     engine_records: AtomicU64,
     births: Births,
+    /// For whoever seals.
+    pub feed: Feed,
     /// What is in force at the end of the log. Replaced by the leader; for whoever writes.
     brakes: RwLock<Arc<Brakes>>,
     /// Of a store that was opened for reading: how it follows its writer. Held by whoever looks for news.
@@ -118,6 +123,7 @@ impl Shared {
             engine_records: AtomicU64::new(engine_records),
             streams_from: AtomicU64::new(directory.streams_from()),
             births: Births::default(),
+            feed: Feed::default(),
             brakes: RwLock::default(),
             followed: Mutex::new(None),
             catalog: RwLock::new(Arc::new(catalog)),

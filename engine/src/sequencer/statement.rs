@@ -117,6 +117,7 @@ impl Core {
         );
         self.buckets.advance(ENGINE_LANE, position, link);
         self.links.push(link);
+        self.link_buckets.push(ENGINE_LANE);
         self.next_position += 1;
         EventReceipt { position: Position(position), version: Version(lane.count), link }
     }
@@ -131,12 +132,16 @@ impl SealingTurn {
     pub(crate) fn take(sequencer: &Arc<Sequencer>) -> Option<SealingTurn> {
         // Acquire: who has had it before has seen its last record durable.
         let is_free = !sequencer.is_being_sealed.swap(true, Ordering::Acquire);
-        is_free.then(|| SealingTurn(Arc::clone(sequencer)))
+        is_free.then(|| {
+            sequencer.shared().feed.want(true);
+            SealingTurn(Arc::clone(sequencer))
+        })
     }
 }
 
 impl Drop for SealingTurn {
     fn drop(&mut self) {
+        self.0.shared().feed.want(false);
         // Release: for the Acquire in `take`.
         self.0.is_being_sealed.store(false, Ordering::Release);
     }

@@ -23,8 +23,8 @@ use crate::disk::{Access, Disk, Environment, read_small};
 use crate::error::{AppendError, ReadError};
 use crate::log::Log;
 use crate::segment::Catalog;
-use crate::sequencer::{EventReceipt, SealingTurn, Sequencer, Shared, StatementDraft};
-use crate::sync::model::{Futex, Mutex, lock};
+use crate::sequencer::{EventReceipt, Leaf, SealingTurn, Sequencer, Shared, StatementDraft, Stretch};
+use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// Name of the file with the last checkpoint.
@@ -181,6 +181,8 @@ struct State {
     heads: HeadsTree,
     /// Events in the tree.
     events: u64,
+    /// What was taken from the feed; not all of it is in the tree.
+    fed: Stretch,
     last_seal: Option<LastSeal>,
     /// The last checkpoint that was signed, to be named by the next seal.
     signed: Option<(TreeHead, [u8; 64])>,
@@ -203,7 +205,6 @@ struct Inner {
     log_id: Link,
     name: String,
     state: Mutex<State>,
-    bell: Futex,
     is_over: AtomicBool,
     _turn: SealingTurn,
 }
@@ -243,7 +244,7 @@ impl Log {
         let signed = last_seal
             .filter(|seal| seal.body.signed_size.get() > 0)
             .map(|LastSeal { body, .. }| (TreeHead { size: body.signed_size.get(), root: body.signed_root }, body.signature));
-        let state = Mutex::new(State { tree, heads, events, last_seal, signed, last: None, signer });
+        let state = Mutex::new(State { tree, heads, events, fed: Stretch::default(), last_seal, signed, last: None, signer });
         let inner = Inner {
             sequencer: Arc::clone(sequencer),
             shared,
@@ -251,7 +252,6 @@ impl Log {
             log_id,
             name,
             state,
-            bell: Futex::default(),
             is_over: AtomicBool::new(false),
             _turn: turn,
         };
@@ -316,16 +316,50 @@ impl Inner {
         Ok(self.sequencer.append_statement(draft, &*self.environment.clock)?)
     }
 
-    /// Takes durable records into the tree and the heads until there are `size`.
+    /// Takes durable records into the tree and the heads until there are `size`: from the feed, and what is not there from the log.
     fn grow(&self, state: &mut State, size: u64) -> Result<(), SealError> {
-        let State { tree, heads, events, .. } = state;
-        tree.grow(&self.shared.catalog(), size, |leaf| {
+        let State { tree, heads, events, fed, .. } = state;
+        let mut note = |leaf: Leaf| {
             if let Some(bucket) = leaf.bucket {
                 heads.advance(bucket, leaf.link);
                 *events += 1;
             }
-        })?;
+        };
+        while tree.size() < size {
+            if fed.end() <= tree.size() {
+                self.shared.feed.take(fed);
+            }
+            let (from, to) = (tree.size(), size.min(fed.end()));
+            if (fed.first..fed.end()).contains(&from) {
+                for leaf in &fed.leaves[(from - fed.first) as usize..(to - fed.first) as usize] {
+                    tree.push(leaf.link);
+                    note(*leaf);
+                }
+            } else {
+                let to = if fed.first > from { size.min(fed.first) } else { size };
+                tree.grow(&self.shared.catalog(), to, &mut note)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Takes in what becomes durable, as much comes, until it is time for the next seal.
+    fn follow_for(&self, interval: Duration) {
+        let (clock, bell) = (&self.environment.clock, &self.shared.feed.bell);
+        let nanoseconds = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let end_ns = clock.monotonic_ns().saturating_add(nanoseconds);
+        while let Some(left_ns) = end_ns.checked_sub(clock.monotonic_ns()).filter(|left_ns| *left_ns > 0) {
+            let seen = bell.now();
+            if self.is_over.load(Ordering::SeqCst) {
+                return;
+            }
+            // What cannot be read shows when it is to be sealed.
+            let _ = self.grow(&mut lock(&self.state), self.shared.watermark());
+            bell.sleep(seen, Some(Duration::from_nanos(left_ns)));
+            if bell.now() == seen {
+                return;
+            }
+        }
     }
 
     /// Seals what is durable and signs. What is there already, if nothing has come since.
@@ -381,8 +415,7 @@ impl Sealer {
         let inner = Arc::clone(&self.inner);
         let work = move || {
             while !inner.is_over.load(Ordering::SeqCst) {
-                let seen = inner.bell.now();
-                inner.bell.sleep(seen, Some(interval));
+                inner.follow_for(interval);
                 // What keeps it from sealing shows in the age of the last checkpoint, and when somebody seals by hand. A log that is closed or poisoned
                 // is not sealed any more.
                 if let Err(SealError::Append(_)) = inner.seal() {
@@ -413,8 +446,8 @@ impl Sealer {
 
     fn stop(&mut self) {
         self.inner.is_over.store(true, Ordering::SeqCst);
-        self.inner.bell.advance();
-        self.inner.bell.wake(1);
+        self.inner.shared.feed.bell.advance();
+        self.inner.shared.feed.bell.wake(1);
         if let Some(thread) = self.thread.take() {
             // A sealer that panicked has said so.
             let _ = thread.join();

@@ -11,6 +11,7 @@ use chainring_format::tree::{self, Frontier, Subtrees};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::ReadError;
 use crate::segment::Catalog;
+use crate::sequencer::Leaf;
 use crate::sync::Arc;
 
 /// Name of the file with the hashes.
@@ -21,14 +22,6 @@ const HASH_BYTES: usize = 32;
 const STEP: u32 = 8;
 /// Leaves under one hash of the file, and hashes of one kept level under one of the next.
 const FAN: u64 = 1 << STEP;
-
-/// A record as the tree and the heads see it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Leaf {
-    pub link: Link,
-    /// Bucket of an event; `None` for the engine's own records.
-    pub bucket: Option<u16>,
-}
 
 /// Calls `each` for the records in a range, in order.
 pub(super) fn for_each_leaf(catalog: &Catalog, from: u64, to: u64, mut each: impl FnMut(Leaf)) -> Result<(), ReadError> {
@@ -116,7 +109,8 @@ impl Tree {
         })
     }
 
-    fn push(&mut self, link: Link) {
+    /// Takes in the next record.
+    pub(super) fn push(&mut self, link: Link) {
         self.partial.push(link);
         if self.partial.len() as u64 == FAN {
             let mut block = Frontier::new();
