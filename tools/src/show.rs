@@ -15,6 +15,9 @@ use crate::{rawjson, time};
 /// How much of an event's data one line of human output shows.
 const DATA_CHARS_SHOWN: usize = 60;
 
+/// Priority of a process that only looks on: the lowest.
+const LOOKING_ON: i32 = 19;
+
 /// `streams`: names and versions, in byte order of the names.
 pub(crate) fn streams(path: &Path, args: &Streams, out: &mut Out) -> Answer {
     let store = Store::open(path)?;
@@ -62,6 +65,8 @@ pub(crate) fn tail(path: &Path, args: &Tail, out: &mut Out) -> Answer {
     view.last_events(args.count)?.iter().try_for_each(|event| show(event, true, out))?;
     out.flush()?;
     if args.follow {
+        // Where every core is taken, the log's writer has more to do than who looks on. Where that is not to be had, it has as much.
+        let _ = rustix::process::nice(LOOKING_ON);
         let mut events = store.follow(view.end());
         while let Some(batch) = events.next_batch() {
             for event in batch {

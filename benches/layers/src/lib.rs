@@ -11,6 +11,8 @@ use chainring_format::lanes::{LaneBody, LaneEvent, Lanes};
 use chainring_format::{EventId, Link, StreamId};
 use tempfile::TempDir;
 
+pub mod load;
+
 /// Events of a group.
 const GROUP: usize = 64;
 const BODY_BYTES: usize = 256;

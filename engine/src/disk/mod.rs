@@ -220,6 +220,9 @@ pub trait DiskFile: Send + Sync + Debug {
     /// `UnexpectedEof` if the file ends before; any error of the device.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// From here on nothing is to be read but what is asked for: somebody writes behind it.
+    fn read_no_further(&self) {}
+
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

@@ -257,6 +257,11 @@ impl DiskFile for PortableFile {
         self.file.read_exact_at(buffer, offset)
     }
 
+    fn read_no_further(&self) {
+        // Where it is not understood, more is read.
+        let _ = fadvise(&self.file, 0, None, Advice::Random);
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }

@@ -45,10 +45,13 @@ pub struct Subscription {
     chosen: Chosen,
     /// It follows a writer in another process, who has to be asked.
     asks: bool,
+    /// When it asked last.
+    asked_at: Option<Instant>,
 }
 
-/// How long a subscription that has to ask waits before it asks again: from the first to the last, while nothing comes.
-const PAUSE_MIN: Duration = Duration::from_micros(200);
+/// How long a subscription that has to ask waits before it asks again: the first if there was something, up to the last while nothing comes. Asking costs
+/// some ten microseconds, which a writer in the same machine lacks.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// What a subscription shows.
@@ -82,12 +85,15 @@ impl Store {
     /// that store ends.
     #[must_use]
     pub fn subscribe(&self, from: Position) -> Subscription {
-        Subscription { view: self.latest(), position: from.0, chosen: Chosen::default(), asks: false }
+        Subscription { view: self.latest(), position: from.0, chosen: Chosen::default(), asks: false, asked_at: None }
     }
 
     /// As [`Store::subscribe`], for a store that was opened for reading: follows whoever writes it, in other processes, one after the other. It does not end
     /// by itself; [`Subscription::next_batch_timeout`] gives time to think about that. A task that follows cannot be woken by another process: it asks
     /// [`Store::refresh`] and takes [`Subscription::ready`] when its own timer says so.
+    ///
+    /// It looks once a millisecond at most. Reading and checking what comes costs half a microsecond an event: where the writer needs every core, a process
+    /// that follows should run at a lower priority (`nice`), and be behind for as long as that lasts.
     #[must_use]
     pub fn follow(&self, from: Position) -> Subscription {
         let asks = !self.shared.is_written_here();
@@ -181,7 +187,7 @@ impl Subscription {
     }
 
     /// Waits for news: `Some(true)` if there are some, `Some(false)` if none will come, `None` if no time is left.
-    fn wait(&self, left: impl FnMut() -> Option<Duration>) -> Option<bool> {
+    fn wait(&mut self, left: impl FnMut() -> Option<Duration>) -> Option<bool> {
         if self.asks {
             return self.ask(left);
         }
@@ -189,24 +195,27 @@ impl Subscription {
     }
 
     /// As [`Subscription::wait`], where nobody says when something comes.
-    fn ask(&self, mut left: impl FnMut() -> Option<Duration>) -> Option<bool> {
-        let shared = &self.view.shared;
+    fn ask(&mut self, mut left: impl FnMut() -> Option<Duration>) -> Option<bool> {
         let mut pause = PAUSE_MIN;
         loop {
-            if self.position < shared.watermark() {
+            if self.position < self.view.shared.watermark() {
                 return Some(true);
             }
-            match shared.refresh() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(_) => return Some(false),
+            let rest = self.asked_at.map_or(Duration::ZERO, |at| pause.saturating_sub(at.elapsed()));
+            if rest.is_zero() {
+                self.asked_at = Some(Instant::now());
+                match self.view.shared.refresh() {
+                    Ok(true) => {}
+                    Ok(false) => pause = (pause * 2).min(PAUSE_MAX),
+                    Err(_) => return Some(false),
+                }
+                continue;
             }
             let left = left().unwrap_or(PAUSE_MAX);
             if left.is_zero() {
                 return None;
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            std::thread::sleep(rest.min(left));
         }
     }
 

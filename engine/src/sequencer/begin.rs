@@ -155,7 +155,7 @@ pub(crate) fn begin(
     core.brakes = Arc::new(shared.read_brakes()?);
     shared.set_brakes(&core.brakes);
     core.leave_mark(&shared);
-    let live = LiveWriter::new(&*core.environment.disk, core.log_id, core.epoch, shared.watermark());
+    let live = LiveWriter::new(&*core.environment.disk, core.log_id, core.epoch, core.reach());
     Ok(Sequencer::new(core, Intake::new(drain), rings, Arc::new(shared), live))
 }
 

@@ -75,12 +75,12 @@ impl Sequencer {
         if now_ns.saturating_sub(chores.synced_ns) < SYNC_EVERY_NS {
             return false;
         }
-        let (file, position, since_ns) = {
+        let (file, reach, since_ns) = {
             let Some(mut helm) = try_lock(&self.helm) else { return true };
             let core = &mut helm.core;
             // Commits in flight may be older than what is unsynced; the watermark must not pass them.
             let Some(since_ns) = core.unsynced_since_ns.filter(|_| self.pipeline.in_flight() == 0) else { return false };
-            (Arc::clone(core.writer.file()), core.next_position, since_ns)
+            (Arc::clone(core.writer.file()), core.reach(), since_ns)
         };
         chores.synced_ns = now_ns;
         // fdatasync(segment)
@@ -90,10 +90,10 @@ impl Sequencer {
                 let core = &mut helm.core;
                 // If nothing was written meanwhile, nothing is unsynced; else what is unsynced is at most as old as this sync.
                 if core.unsynced_since_ns == Some(since_ns) {
-                    core.unsynced_since_ns = (core.next_position > position).then_some(now_ns);
+                    core.unsynced_since_ns = (core.next_position > reach.position).then_some(now_ns);
                 }
                 drop(helm);
-                self.pipeline.raise_watermark(position);
+                self.pipeline.raise_watermark(reach);
             }
             Err(error) => {
                 self.pipeline.fail("syncing a commit".to_owned(), error);

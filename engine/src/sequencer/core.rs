@@ -19,6 +19,7 @@ use zerocopy::FromZeros;
 use super::brakes::Brakes;
 use super::decide::{Found, Refusal, Target, decide};
 use super::heads::{Birth, Buckets, Directory, StreamHead};
+use super::live::Reach;
 use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
 use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
@@ -482,7 +483,7 @@ impl Core {
             self.place_trailer(0, pipeline.shared.watermark());
         }
         if due && self.unsynced_since_ns.is_none() {
-            let flight = pipeline.launch(answers, has_frames.then_some(self.next_position))?;
+            let flight = pipeline.launch(answers, has_frames.then(|| self.reach()))?;
             if has_frames {
                 let (file, image) = (Arc::clone(self.writer.file()), Arc::clone(self.writer.image()));
                 return Some(Commit { file, image, range: self.writer.take_closed(), flight, segment: self.writer.segment().name() });
@@ -490,7 +491,7 @@ impl Core {
             pipeline.land(flight, Ok(()), || unreachable!("nothing was done"));
             return None;
         }
-        let flight = pipeline.launch(answers, due.then_some(self.next_position))?;
+        let flight = pipeline.launch(answers, due.then(|| self.reach()))?;
         let mut doing = "writing a commit";
         let mut result = self.writer.write();
         if result.is_ok() && has_frames {
@@ -503,6 +504,11 @@ impl Core {
         }
         pipeline.land(flight, result, || self.doing(doing));
         None
+    }
+
+    /// How far the log is durable, once everything is that was closed.
+    pub(super) fn reach(&self) -> Reach {
+        Reach { position: self.next_position, segment: self.writer.header().number.get(), end: self.writer.end() }
     }
 
     fn place_trailer(&mut self, flags: u32, watermark: u64) {

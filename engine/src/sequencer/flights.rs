@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use super::live::Reach;
+
 /// Commits in flight, each with what is to be released with it.
 #[derive(Debug)]
 pub(crate) struct Flights<A> {
@@ -16,8 +18,8 @@ pub(crate) struct Flights<A> {
 #[derive(Debug)]
 struct Flight<A> {
     answers: Vec<A>,
-    /// Position after the last one that is durable once this commit and all before it have landed; `None` if it changes nothing of that.
-    durable_to: Option<u64>,
+    /// How far the log is durable once this commit and all before it have landed; `None` if it changes nothing of that.
+    durable_to: Option<Reach>,
     has_landed: bool,
 }
 
@@ -26,7 +28,7 @@ struct Flight<A> {
 pub(crate) struct Released<A> {
     pub answers: Vec<A>,
     /// Where the watermark is now, if it moved.
-    pub watermark: Option<u64>,
+    pub watermark: Option<Reach>,
 }
 
 impl<A> Default for Released<A> {
@@ -50,7 +52,7 @@ impl<A> Flights<A> {
     }
 
     /// Takes a commit in, behind all others. Returns its number.
-    pub(crate) fn launch(&mut self, answers: Vec<A>, durable_to: Option<u64>) -> u64 {
+    pub(crate) fn launch(&mut self, answers: Vec<A>, durable_to: Option<Reach>) -> u64 {
         self.queue.push_back(Flight { answers, durable_to, has_landed: false });
         self.first + self.queue.len() as u64 - 1
     }
@@ -83,27 +85,31 @@ impl<A> Flights<A> {
 mod tests {
     use super::*;
 
+    fn to(position: u64) -> Reach {
+        Reach { position, segment: 1, end: 0 }
+    }
+
     #[test]
     fn answers_leave_in_order_however_commits_land() {
         let mut flights = Flights::new();
-        let numbers: Vec<u64> = (0..4).map(|n| flights.launch(vec![n], (n != 1).then_some(10 * n))).collect();
+        let numbers: Vec<u64> = (0..4).map(|n| flights.launch(vec![n], (n != 1).then_some(to(10 * n)))).collect();
         let mut land = |number: u64| {
             let released = flights.land(number);
             (released.answers, released.watermark)
         };
         assert_eq!(land(numbers[1]), (vec![], None));
         assert_eq!(land(numbers[3]), (vec![], None));
-        assert_eq!(land(numbers[0]), (vec![0, 1], Some(0)));
-        assert_eq!(land(numbers[2]), (vec![2, 3], Some(30)));
+        assert_eq!(land(numbers[0]), (vec![0, 1], Some(to(0))));
+        assert_eq!(land(numbers[2]), (vec![2, 3], Some(to(30))));
         assert!(flights.is_empty());
     }
 
     #[test]
     fn what_was_given_up_lands_nowhere() {
         let mut flights = Flights::new();
-        let (one, two) = (flights.launch(vec!['a'], Some(1)), flights.launch(vec!['b'], Some(2)));
+        let (one, two) = (flights.launch(vec!['a'], Some(to(1))), flights.launch(vec!['b'], Some(to(2))));
         assert_eq!(flights.give_up(), ['a', 'b']);
-        let three = flights.launch(vec!['c'], Some(3));
+        let three = flights.launch(vec!['c'], Some(to(3)));
         assert_eq!((flights.land(one).answers, flights.land(two).answers), (vec![], vec![]));
         assert_eq!(flights.land(three).answers, ['c']);
     }

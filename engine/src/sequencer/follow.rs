@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::{Link, Violation};
 
-use super::live::Live;
+use super::live::{LiveReader, Reach};
 use super::recover::{LastSegment, Recovered, Scan, recover};
 use super::{Directory, Shared};
 use crate::disk::{Access, Disk, DiskFile};
@@ -35,6 +35,9 @@ pub(crate) struct Follower {
     file: Arc<dyn DiskFile>,
     /// Where the commits end that were read.
     end: u64,
+    live: LiveReader,
+    /// Memory of the last read.
+    buffer: Vec<u8>,
     /// The last segment in memory, once there was something to add to it.
     image: Option<ImageWriter>,
 }
@@ -43,9 +46,10 @@ impl Shared {
     /// What readers of a store share that was just read. What its writer, if there is one, has not made durable is not shown yet.
     pub(crate) fn following(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> Arc<Shared> {
         let mut watermark = recovered.next_position;
-        let live = Live::read(&**disk, recovered.log_id).filter(|live| live.is_of_this_boot && live.epoch >= recovered.epoch);
-        if let Some(live) = live.filter(|live| live.position < watermark && disk.has_writer()) {
-            watermark = live.position.max(1);
+        let mut live = LiveReader::new(&**disk, recovered.log_id);
+        let live = live.read(&**disk).filter(|live| live.is_of_this_boot && live.epoch >= recovered.epoch);
+        if let Some(live) = live.filter(|live| live.reach.position < watermark && disk.has_writer()) {
+            watermark = live.reach.position.max(1);
         }
         let (follower, parts) = Follower::new(recovered, disk, directory);
         let Parts { catalog, directory, index } = parts;
@@ -61,14 +65,15 @@ impl Shared {
         let mut followed = lock(&self.followed);
         let Some(follower) = &mut *followed else { return Ok(false) };
         let before = self.watermark();
-        let Some(live) = Live::read(&*follower.disk, follower.log_id).filter(|live| live.position > before) else { return Ok(false) };
-        if follower.advance(self, live.position).is_err() {
+        let disk = Arc::clone(&follower.disk);
+        let Some(live) = follower.live.news(&*disk, before) else { return Ok(false) };
+        if follower.advance(self, live.reach).is_err() {
             // What was read and not shown may have been cut by the next writer. Whatever it is, opening the store says so.
             follower.begin_again(self)?;
-            follower.advance(self, live.position)?;
+            follower.advance(self, live.reach)?;
         }
         self.engine_records.store(follower.scan.engine_records(), Ordering::Relaxed);
-        let now = follower.scan.next_position().min(live.position).max(before);
+        let now = follower.scan.next_position().min(live.reach.position).max(before);
         self.watermark.fetch_max(now, Ordering::Release);
         self.moved.advance();
         Ok(now > before)
@@ -110,7 +115,9 @@ impl Follower {
         let index = Arc::clone(&recovered.index);
         let (scan, catalog, readers) = Scan::resume(recovered);
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, image: None };
+        file.read_no_further();
+        let live = LiveReader::new(&*disk, log_id);
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, buffer: Vec::new(), image: None };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -134,9 +141,9 @@ impl Follower {
         OpenError::Damaged(Fault::new(FaultKind::Tampered, name, self.end, Violation { rule: "S6", why }))
     }
 
-    /// Reads on up to a position, or as far as there is anything.
-    fn advance(&mut self, shared: &Shared, to: u64) -> Result<(), OpenError> {
-        while self.scan.next_position() < to && (self.read_on(shared, to)? || self.step_over(shared)?) {}
+    /// Reads on so far, or as far as there is anything.
+    fn advance(&mut self, shared: &Shared, reach: Reach) -> Result<(), OpenError> {
+        while self.scan.next_position() < reach.position && (self.read_on(shared, reach)? || self.step_over(shared)?) {}
         Ok(())
     }
 
@@ -156,20 +163,28 @@ impl Follower {
         Ok(self.image.as_mut().expect("it was just made"))
     }
 
-    /// Takes in commits of the last segment, until `to`. `false` if there are none that are whole.
-    fn read_on(&mut self, shared: &Shared, to: u64) -> Result<bool, OpenError> {
+    /// Takes in commits of the last segment, so far at most. `false` if there are none that are whole.
+    fn read_on(&mut self, shared: &Shared, reach: Reach) -> Result<bool, OpenError> {
         let name = file_name(self.header.number.get());
-        let file_bytes = self.file.bytes().map_err(OpenError::io(format!("reading {name}")))?.min(self.header.segment_bytes.get());
+        // What is behind the end is not asked for: pages of it in the cache would be in the writer's way.
+        let to = if reach.segment == self.header.number.get() {
+            reach.end
+        } else {
+            self.file.bytes().map_err(OpenError::io(format!("reading {name}")))?.min(self.header.segment_bytes.get())
+        };
         let mut window = WINDOW_BYTES;
         loop {
-            let bytes = file_bytes.saturating_sub(self.end).min(window);
-            let mut buffer = vec![0; bytes as usize];
+            let bytes = to.saturating_sub(self.end).min(window);
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize(bytes as usize, 0);
             match self.file.read_exact_at(&mut buffer, self.end) {
                 // It has ended meanwhile, and what was reserved of it was given back.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 read => read.map_err(OpenError::io(format!("reading {name}")))?,
             }
-            if self.take_in(shared, &name, &buffer, to)? {
+            let is_something = self.take_in(shared, &name, &buffer, reach.position)?;
+            self.buffer = buffer;
+            if is_something {
                 return Ok(true);
             }
             if bytes < window {
@@ -210,13 +225,15 @@ impl Follower {
             opened => opened?,
         };
         let named_end = header.prev_end_offset.get();
-        while self.end < named_end && self.read_on(shared, header.first_position.get())? {}
+        let whole = Reach { position: header.first_position.get(), segment: number, end: named_end };
+        while self.end < named_end && self.read_on(shared, whole)? {}
         if self.end != named_end {
             return Err(self.irregular("the segment does not end where its successor says"));
         }
         self.scan.end_segment(self.end);
         self.scan.check_lineage(&header)?;
         let name = file_name(number + 1);
+        file.read_no_further();
         let mut start = vec![0; header.start() as usize];
         file.read_exact_at(&mut start, 0).map_err(OpenError::io(format!("reading {name}")))?;
         let mut image = Image::create(header.segment_bytes.get() as usize).map_err(OpenError::io(format!("holding {name}")))?;

@@ -357,6 +357,13 @@ impl Directory {
         forgotten
     }
 
+    /// As [`Directory::touch`], where every id will be looked for in every segment.
+    pub(crate) fn touch_all(&self, of: &[(StreamId, EventId)]) -> u64 {
+        let older = self.ids.range(..self.ids.len() - 1);
+        let seen = |ids: &Ids| of.iter().fold(0, |seen, (_, id)| seen ^ ids.table.touch(self.hash(&id.0)).position_after);
+        older.fold(self.touch(of.iter().map(|(stream, id)| (stream, id))), |all, ids| all ^ seen(ids))
+    }
+
     /// Brings what will be asked about these into the cache, for many of them side by side: one after the other, each would wait for memory alone.
     /// Returns a number that means nothing but that the work was done.
     pub(crate) fn touch<'a>(&self, of: impl Iterator<Item = (&'a StreamId, &'a EventId)> + Clone) -> u64 {

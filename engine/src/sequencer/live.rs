@@ -7,7 +7,7 @@
 use chainring_format::Link;
 use chainring_format::checksum::crc;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::disk::{Disk, DiskFile};
 use crate::sync::Arc;
@@ -25,30 +25,70 @@ struct Stored {
     epoch: U64,
     /// Every record below this is durable.
     position: U64,
+    /// Where they end: number of the segment, and offset.
+    segment: U64,
+    end: U64,
     reserved: U32,
     /// Over everything before it.
     crc: U32,
 }
 
+/// How far a log is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Every record below this is.
+    pub position: u64,
+    /// Number of the segment that they end in.
+    pub segment: u64,
+    /// Where in that.
+    pub end: u64,
+}
+
 /// What a writer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Live {
-    pub position: u64,
+    pub reach: Reach,
     pub epoch: u64,
     /// It was written since the machine has started: nothing of it is lost.
     pub is_of_this_boot: bool,
 }
 
-impl Live {
+/// Reads the mark, again and again.
+#[derive(Debug)]
+pub(super) struct LiveReader {
+    log_id: Link,
+    boot_id: Option<[u8; 16]>,
+    /// As long as there is news in it: another writer may make another file.
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+impl LiveReader {
+    pub(super) fn new(disk: &dyn Disk, log_id: Link) -> LiveReader {
+        LiveReader { log_id, boot_id: disk.boot_id(), file: None }
+    }
+
     /// The mark in a store, if there is one of this log that holds.
-    pub(super) fn read(disk: &dyn Disk, log_id: Link) -> Option<Live> {
-        let file = disk.open_live().ok()??;
+    pub(super) fn read(&mut self, disk: &dyn Disk) -> Option<Live> {
+        if self.file.is_none() {
+            self.file = disk.open_live().ok()?;
+        }
+        let file = self.file.as_ref()?;
         let mut bytes = [0; size_of::<Stored>()];
         file.read_exact_at(&mut bytes, 0).ok()?;
         let (stored, _) = Stored::read_from_prefix(&bytes).ok()?;
-        let holds = stored.magic == MAGIC && stored.crc.get() == crc(&bytes[..bytes.len() - 4]) && stored.log_id == log_id.0;
-        let is_of_this_boot = disk.boot_id() == Some(stored.boot_id);
-        holds.then_some(Live { position: stored.position.get(), epoch: stored.epoch.get(), is_of_this_boot })
+        let holds = stored.magic == MAGIC && stored.crc.get() == crc(&bytes[..bytes.len() - 4]) && stored.log_id == self.log_id.0;
+        let is_of_this_boot = self.boot_id == Some(stored.boot_id);
+        let reach = Reach { position: stored.position.get(), segment: stored.segment.get(), end: stored.end.get() };
+        holds.then_some(Live { reach, epoch: stored.epoch.get(), is_of_this_boot })
+    }
+
+    /// As [`LiveReader::read`], if it says more than what was known.
+    pub(super) fn news(&mut self, disk: &dyn Disk, known: u64) -> Option<Live> {
+        let news = self.read(disk).filter(|live| live.reach.position > known);
+        if news.is_none() {
+            self.file = None;
+        }
+        news
     }
 }
 
@@ -65,23 +105,22 @@ struct Inner {
 
 impl LiveWriter {
     /// Where no mark can be kept none is: other processes see what they open.
-    pub(super) fn new(disk: &dyn Disk, log_id: Link, epoch: u64, position: u64) -> LiveWriter {
+    pub(super) fn new(disk: &dyn Disk, log_id: Link, epoch: u64, reach: Reach) -> LiveWriter {
         let (Some(boot_id), Ok(Some(file))) = (disk.boot_id(), disk.create_live()) else { return LiveWriter::default() };
-        let stored =
-            Stored { magic: MAGIC, log_id: log_id.0, boot_id, epoch: epoch.into(), position: 0.into(), reserved: 0.into(), crc: 0.into() };
+        let mut stored = Stored::new_zeroed();
+        (stored.magic, stored.log_id, stored.boot_id, stored.epoch) = (MAGIC, log_id.0, boot_id, epoch.into());
         let writer = LiveWriter { inner: Some(Inner { file: Mutex::new((file, stored)) }) };
-        writer.write(|| position);
+        writer.write(reach);
         writer
     }
 
     /// Says how far the log is durable by now. Two who come at once write one behind the other, and neither takes back what the other said.
-    pub(super) fn write(&self, watermark: impl Fn() -> u64) {
+    pub(super) fn write(&self, reach: Reach) {
         let Some(inner) = &self.inner else { return };
         let mut file = lock(&inner.file);
         let (file, stored) = &mut *file;
-        let position = watermark();
-        if position > stored.position.get() {
-            stored.position = position.into();
+        if reach.position > stored.position.get() {
+            (stored.position, stored.segment, stored.end) = (reach.position.into(), reach.segment.into(), reach.end.into());
             let bytes = stored.as_bytes();
             stored.crc = crc(&bytes[..bytes.len() - 4]).into();
             // Too low is not wrong: the next one says more.

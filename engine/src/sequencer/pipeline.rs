@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::core::{Answers, Commit};
 use super::flights::{Flights, Released};
-use super::live::LiveWriter;
+use super::live::{LiveWriter, Reach};
 use super::parcels::Parcels;
 use super::request::Answer;
 use super::{Reply, Shared, Submission};
@@ -51,13 +51,13 @@ impl Pipeline {
         &*self.disk
     }
 
-    /// Everything below `position` is durable, and no commit that is not is older.
-    pub(super) fn raise_watermark(&self, position: u64) {
+    /// So far everything is durable, and no commit that is not is older.
+    pub(super) fn raise_watermark(&self, reach: Reach) {
         let flights = lock(&self.flights);
         // As in `land`.
-        self.shared.watermark.fetch_max(position, Ordering::Release);
+        self.shared.watermark.fetch_max(reach.position, Ordering::Release);
         drop(flights);
-        self.live.write(|| self.shared.watermark());
+        self.live.write(reach);
         self.shared.moved.advance();
     }
 
@@ -67,7 +67,7 @@ impl Pipeline {
     }
 
     /// Takes a commit in, behind all that were launched before. Called by the leader only. `None` if the log is poisoned: then its answers have left.
-    pub(super) fn launch(&self, answers: Answers, durable_to: Option<u64>) -> Option<u64> {
+    pub(super) fn launch(&self, answers: Answers, durable_to: Option<Reach>) -> Option<u64> {
         let mut flights = lock(&self.flights);
         // Looked at under the lock: whoever poisons the log sets the poison first and then, under the lock, gives up what is there.
         let Some(poison) = self.poison.get() else { return Some(flights.launch(answers, durable_to)) };
@@ -82,14 +82,14 @@ impl Pipeline {
             Ok(()) => {
                 let mut flights = lock(&self.flights);
                 let Released { answers, watermark } = flights.land(flight);
-                if let Some(watermark) = watermark {
+                if let Some(reach) = watermark {
                     // Release: pairs with the Acquire in `Shared::watermark`; who sees it sees the placed frames and heads below it. Under the lock, so
                     // that it never goes back.
-                    self.shared.watermark.fetch_max(watermark, Ordering::Release);
+                    self.shared.watermark.fetch_max(reach.position, Ordering::Release);
                 }
                 drop(flights);
-                if watermark.is_some() {
-                    self.live.write(|| self.shared.watermark());
+                if let Some(reach) = watermark {
+                    self.live.write(reach);
                 }
                 answers
             }

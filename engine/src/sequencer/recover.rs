@@ -517,7 +517,12 @@ impl Scan {
         if !continues {
             return Err(tampered(commit.trailer_block, Violation { rule: "C5", why: "the commit does not continue the one before it" }));
         }
-        for placed in &commit.frames {
+        for (count, placed) in commit.frames.iter().enumerate() {
+            if count % STRETCH == 0 {
+                let ahead = commit.frames[count..].iter().take(STRETCH).map(|placed| &placed.frame).filter(|frame| frame.is_event());
+                let ids: Vec<_> = ahead.map(|frame| (frame.stream_id(), frame.event_id())).collect();
+                self.directory.touch_all(&ids);
+            }
             let position = self.next_position;
             let frame = &placed.frame;
             if (position - header.first_position.get()).is_multiple_of(chainring_format::footer::POSITION_STRIDE) {
@@ -584,6 +589,9 @@ fn check_length(header: &SegmentHeader, end: u64, footer_bytes: u64, file_bytes:
     }
     Ok(())
 }
+
+/// Records whose heads and ids are brought into the cache together.
+const STRETCH: usize = 64;
 
 impl Directory {
     /// Takes in a record that was found in the log.

@@ -9,14 +9,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chainring::{Durability, Event, KeyFile, Log, Options, Pending, Position, Request};
+use chainring::{Durability, KeyFile, Log, Options, Position};
+use chainring_benches::load::{BATCH, Done, Shape, batch};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-const BATCH: u64 = 1000;
-const BODY_BYTES: usize = 256;
-const STREAMS: u64 = 10_000;
-const IN_FLIGHT: usize = 1024;
 /// Events between the first checkpoint and the second.
 const NEWS: u64 = 1_000_000;
 const RECEIPTS: u64 = 1000;
@@ -52,8 +49,6 @@ enum Cmd {
     },
 }
 
-type Done<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Cmd::Ingest { dir, rounds, seconds } => ingest(&dir, rounds, Duration::from_secs_f64(seconds)),
@@ -68,65 +63,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn event(number: u64, body_bytes: usize) -> Event {
-    let mut body = format!("{{\"n\":{number},\"text\":\"").into_bytes();
-    body.resize(body_bytes - 2, b'x');
-    body.extend_from_slice(b"\"}");
-    Event::new(format!("stream-{}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % STREAMS), "Noted").body(body)
-}
-
-fn batch(first: u64, body_bytes: usize) -> Request {
-    Request::batch((first..first + BATCH).map(|number| event(number, body_bytes)).collect::<Vec<_>>())
-}
-
-/// Appends for as long as is said; events per second.
-fn append_for(log: &Log, batches: bool, time: Duration) -> Done<f64> {
-    let started = Instant::now();
-    let mut waiting: std::collections::VecDeque<Pending> = std::collections::VecDeque::new();
-    let mut number = 0;
-    while started.elapsed() < time {
-        if batches {
-            waiting.push_back(log.submit(batch(number, BODY_BYTES))?);
-            number += BATCH;
-        } else {
-            waiting.push_back(log.submit(Request::from(event(number, BODY_BYTES)))?);
-            number += 1;
-        }
-        let most = if batches { 4 } else { IN_FLIGHT };
-        while waiting.len() >= most {
-            waiting.pop_front().expect("there is one").wait()?;
-        }
-    }
-    for pending in waiting {
-        pending.wait()?;
-    }
-    Ok(number as f64 / started.elapsed().as_secs_f64())
-}
-
-/// Threads that each wait for their own event.
-fn append_waiting(log: &Log, threads: u64, time: Duration) -> Done<f64> {
-    let started = Instant::now();
-    let counts: Result<Vec<u64>, chainring::AppendError> = std::thread::scope(|scope| {
-        let wait = |thread: u64| {
-            move || {
-                let mut count = 0;
-                while started.elapsed() < time {
-                    log.append(event(thread << 40 | count, BODY_BYTES))?;
-                    count += 1;
-                }
-                Ok(count)
-            }
-        };
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(wait(thread))).collect();
-        running.into_iter().map(|thread| thread.join().expect("an appender does not panic")).collect()
-    });
-    Ok(counts?.iter().sum::<u64>() as f64 / started.elapsed().as_secs_f64())
-}
-
 fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
     std::fs::create_dir(dir)?;
     let key = Arc::new(KeyFile::generate(dir.join("key"), "bench")?);
-    for shape in ["1 thread, waiting", "64 threads, waiting", "1 thread, 1024 in flight", "batches of 1000"] {
+    for shape in Shape::ALL {
         let mut ratios = Vec::new();
         let mut rates = [Vec::new(), Vec::new()];
         let mut seals = 0;
@@ -137,11 +77,7 @@ fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
                 let store = dir.join("log");
                 let log = Options::new().open(&store)?;
                 let sealer = if sealed { Some(log.sealer(key.clone())?.every(Duration::from_secs(1))) } else { None };
-                rate[usize::from(sealed)] = match shape {
-                    "1 thread, waiting" => append_waiting(&log, 1, time)?,
-                    "64 threads, waiting" => append_waiting(&log, 64, time)?,
-                    _ => append_for(&log, shape == "batches of 1000", time)?,
-                };
+                rate[usize::from(sealed)] = shape.append(&log, time)?;
                 drop(sealer);
                 if sealed {
                     seals = log.evidence()?.checkpoints.len();
@@ -159,7 +95,7 @@ fn ingest(dir: &Path, rounds: u64, time: Duration) -> Done {
         };
         let [mut bare, mut sealed] = rates;
         let told = json!({
-            "shape": shape,
+            "shape": shape.name(),
             "rounds": rounds,
             "checkpoints": seals,
             "bare_events_per_second": median(&mut bare),

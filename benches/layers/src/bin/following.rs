@@ -1,0 +1,146 @@
+//! What readers in other processes cost whoever writes, and whether they see everything, once and in order.
+//!
+//! `following --dir DIR` appends durable events alone, and with followers, in turns. Each follower is a process of its own, which opens the store for reading
+//! and follows it from the beginning; at the end each must have the digest of what is in the log. JSON to standard output.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chainring::{Options, Position, Store};
+use chainring_benches::load::{Done, Shape};
+use clap::Parser;
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+#[command(about = "What followers in other processes cost whoever writes")]
+struct Cli {
+    /// Where stores are made; it must not be there
+    #[arg(long)]
+    dir: PathBuf,
+    #[arg(long, default_value_t = 3)]
+    rounds: u64,
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 4)]
+    followers: usize,
+    /// Followers take only time that nobody else wants
+    #[arg(long)]
+    nice: bool,
+    /// Follow a store: what a follower is started with
+    #[arg(long, hide = true)]
+    follow: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = if cli.follow { follow(&cli.dir) } else { measure(&cli) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("following: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Follows until the end that a line of the standard input names, and tells what was seen.
+fn follow(dir: &Path) -> Done {
+    let end = Arc::new(AtomicU64::new(u64::MAX));
+    let told = Arc::clone(&end);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        told.store(read.ok().and_then(|_| line.trim().parse().ok()).unwrap_or(0), Ordering::Relaxed);
+    });
+    let store = Store::open(dir)?;
+    println!("ready");
+    let mut subscription = store.follow(Position(0));
+    let (mut events, mut digest) = (0_u64, blake3::Hasher::new());
+    while subscription.position().0 < end.load(Ordering::Relaxed) {
+        for event in subscription.next_batch_timeout(Duration::from_millis(50)).ok_or("the store can not be followed any more")? {
+            digest.update(&event?.link().0);
+            events += 1;
+        }
+    }
+    println!("{}", json!({ "events": events, "digest": digest.finalize().to_string() }));
+    Ok(())
+}
+
+fn start(dir: &Path, is_nice: bool) -> Done<(Child, BufReader<ChildStdout>)> {
+    let itself = std::env::current_exe()?;
+    let mut command = if is_nice { Command::new("nice") } else { Command::new(&itself) };
+    if is_nice {
+        command.arg("-n19").arg(&itself);
+    }
+    let mut child = command.arg("--follow").arg("--dir").arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut told = BufReader::new(child.stdout.take().ok_or("no output")?);
+    let mut line = String::new();
+    told.read_line(&mut line)?;
+    if line == "ready\n" { Ok((child, told)) } else { Err("a follower did not start".into()) }
+}
+
+/// Events per second of the writer, and how long the followers were behind it at the end, in seconds.
+fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Duration) -> Done<(f64, f64)> {
+    let log = Options::new().open(dir)?;
+    let mut children = (0..followers).map(|_| start(dir, is_nice)).collect::<Done<Vec<_>>>()?;
+    let rate = shape.append(&log, time)?;
+    let ended = Instant::now();
+    let view = log.latest();
+    for (child, _) in &mut children {
+        writeln!(child.stdin.take().ok_or("no input")?, "{}", view.end().0)?;
+    }
+    let mut seen = Vec::new();
+    for (mut child, told) in children {
+        let line = told.lines().next().ok_or("a follower said nothing")??;
+        seen.push(serde_json::from_str::<Value>(&line)?);
+        child.wait()?;
+    }
+    let behind = ended.elapsed().as_secs_f64();
+    let (mut events, mut digest) = (0_u64, blake3::Hasher::new());
+    for event in view.events() {
+        digest.update(&event?.link().0);
+        events += 1;
+    }
+    let digest = digest.finalize().to_string();
+    if seen.iter().any(|seen| seen["events"] != events || seen["digest"] != digest.as_str()) {
+        return Err(format!("followers have seen {seen:?}, the log has {events}, {digest}").into());
+    }
+    log.close()?;
+    std::fs::remove_dir_all(dir)?;
+    Ok((rate, behind))
+}
+
+fn measure(cli: &Cli) -> Done {
+    std::fs::create_dir(&cli.dir)?;
+    let (store, time) = (cli.dir.join("log"), Duration::from_secs_f64(cli.seconds));
+    for shape in Shape::ALL {
+        let (mut ratios, mut rates, mut behind) = (Vec::new(), [Vec::new(), Vec::new()], 0.0_f64);
+        for round in 0..cli.rounds {
+            let mut rate = [0.0; 2];
+            // Who goes first takes turns.
+            for is_followed in [round % 2 == 0, round % 2 == 1] {
+                let (found, late) = turn(&store, shape, (if is_followed { cli.followers } else { 0 }, cli.nice), time)?;
+                rate[usize::from(is_followed)] = found;
+                behind = behind.max(late);
+            }
+            ratios.push(rate[1] / rate[0]);
+            (0..2).for_each(|side| rates[side].push(rate[side]));
+        }
+        rates.iter_mut().chain([&mut ratios]).for_each(|list| list.sort_by(f64::total_cmp));
+        let told = json!({
+            "shape": shape.name(),
+            "followers": cli.followers,
+            "nice": cli.nice,
+            "alone_events_per_second": rates[0][rates[0].len() / 2],
+            "followed_events_per_second": rates[1][rates[1].len() / 2],
+            "ratio": { "min": ratios[0], "median": ratios[ratios.len() / 2], "max": ratios[ratios.len() - 1] },
+            "behind_seconds_max": behind,
+        });
+        println!("{told}");
+    }
+    Ok(())
+}
