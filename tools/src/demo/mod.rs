@@ -1,5 +1,5 @@
 //! `demo`: the main job on one screen. An agent cancels an order wrongly; the log shows what it knew and who allowed it, takes it back, and
-//! proves all of it, against a flipped bit and against a rewritten event.
+//! proves all of it: to a stranger, against a flipped bit and against a rewritten event.
 //!
 //! Always: what is shown was read back from the store; every step is checked, and one that comes out otherwise is an error.
 //! Never: leaves anything behind, unless told where.
@@ -69,8 +69,9 @@ fn tell(root: &Path, out: &mut dyn Write) -> Result<(Mistake, Remedy, Proof), Fa
     telling::why(&log, &mistake, out)?;
     let remedy = story::staff_take_it_back(&author, &mistake)?;
     telling::taken_back(&log, &mistake, &remedy, out)?;
+    let key = proof::seal(&log)?;
     log.close()?;
-    let proof = proof::prove(root, &mistake, out)?;
+    let proof = proof::prove(root, &mistake, &key, out)?;
     Ok((mistake, remedy, proof))
 }
 
@@ -188,7 +189,8 @@ mod tests {
             "policy-cancellations@1, stale: it was at 2",
             "compensates 13 OrderCancelled",
             "states as at position 12",
-            "ok        23 records",
+            "ok        25 records",
+            "order-#W1042 has 4 events and no others",
             "corrupt   one bit turned the refund of 189.90 into 989.90",
             "tampered  agent:support-4 became user:mara_lindt",
             "the link does not follow from the record and its predecessors (rule H1)",

@@ -1,15 +1,18 @@
-//! The last chapter: the store verifies; a copy with a flipped bit and a copy with a rewritten event do not, and it is said where.
+//! The last chapter: the store verifies, and proves to a stranger what happened to the order; a copy with a flipped bit and a copy with a rewritten event do
+//! not verify, and it is said where.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use chainring::{EventId, Metadata, OpenError, Store};
+use chainring::{EventId, KeyFile, Log, Metadata, OpenError, Store};
+use chainring_reader::{Claim, Policy, Trust, VerifierKey, check};
 
 use super::expect;
 use super::folded::field;
 use super::jury::{judge, verifiers};
-use super::story::Mistake;
+use super::story::{Mistake, ORDER};
 use super::tamper::{Place, cannot, flip, rewrite};
 use crate::output::{BAD, Failure, GOOD, STRONG};
 use crate::verdict::{Fault, Verdict};
@@ -25,8 +28,30 @@ pub(super) struct Proof {
     pub(super) rewritten: Verdict,
 }
 
+/// Seals the log and signs for it, with a key that is thrown away: gives what a verifier knows it by.
+pub(super) fn seal(log: &Log) -> Result<String, Failure> {
+    let cannot = |error: &dyn std::fmt::Display| Failure::Cannot(format!("cannot sign: {error}"));
+    let place = tempfile::tempdir().map_err(|error| cannot(&error))?;
+    let key = KeyFile::generate(place.path().join("key"), "chainring-demo").map_err(|error| cannot(&error))?;
+    let sealer = log.sealer(Arc::new(key)).map_err(|error| cannot(&error))?;
+    sealer.seal().map_err(|error| cannot(&error))?;
+    Ok(sealer.verifier_key())
+}
+
+/// What happened to the order, as text, and what somebody makes of it who has the key and nothing else.
+fn convince_a_stranger(store: &Path, key: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    let bundle = Store::open(store)?.prover()?.stream(ORDER, None)?;
+    let policy = Policy::of_key(VerifierKey::parse(key).map_err(Failure::No)?);
+    let trust = Trust { policy: Some(policy), ..Trust::default() };
+    let proved = check(&bundle, &trust).map_err(|refused| Failure::No(format!("the proof is refused: {}", refused.why)))?;
+    expect(proved.claim == Claim::Stream && proved.key.is_some(), "the proof shows something else")?;
+    let events = proved.events.len();
+    writeln!(out, "   a stranger  {GOOD}holds{GOOD:#}     with a file and the key alone: {ORDER} has {events} events and no others")?;
+    Ok(())
+}
+
 /// Verifies the store, makes the two copies, spoils them, and verifies them.
-pub(super) fn prove(root: &Path, mistake: &Mistake, out: &mut dyn Write) -> Result<Proof, Failure> {
+pub(super) fn prove(root: &Path, mistake: &Mistake, key: &str, out: &mut dyn Write) -> Result<Proof, Failure> {
     let [store, flipped, rewritten] = ["store", "flipped", "rewritten"].map(|name| root.join(name));
     writeln!(out, "\n{STRONG}5  Proof: all bytes checked by {}, which agree{STRONG:#}", verifiers())?;
     let sound = judge(&store)?;
@@ -36,6 +61,7 @@ pub(super) fn prove(root: &Path, mistake: &Mistake, out: &mut dyn Write) -> Resu
         out,
         "   store/      {GOOD}ok{GOOD:#}        {records} records: checksums, links, digests and commits hold up to position {to}"
     )?;
+    convince_a_stranger(&store, key, out)?;
     let damaged = flip_an_amount(&store, &flipped, mistake.refunded, out)?;
     let forged = blame_the_customer(&store, &rewritten, mistake.cancelled, out)?;
     Ok(Proof { store: sound, flipped: damaged, rewritten: forged })

@@ -20,7 +20,9 @@ fn label(text: &str) -> String {
 }
 
 fn heading(out: &mut dyn Write, number: u8, text: &str) -> Result<(), Failure> {
-    Ok(writeln!(out, "\n{STRONG}{number}  {text}{STRONG:#}")?)
+    // The first stands right under the title.
+    let space = if number > 1 { "\n" } else { "" };
+    Ok(writeln!(out, "{space}{STRONG}{number}  {text}{STRONG:#}")?)
 }
 
 /// The title: what went wrong, and when.
