@@ -15,7 +15,7 @@ use crate::condition::Expected;
 use crate::error::{AppendError, ReadError};
 use crate::log::{Event, Log, Request};
 use crate::query::{EventRef, View};
-use crate::sequencer::{Brakes, EventReceipt, Facts, Grounds, Receipt, Said, say, texts};
+use crate::sequencer::{Brakes, EventReceipt, Facts, Grounds, Receipt, Said, has_read, say, texts};
 
 const APPROVED: &str = "Approved";
 const APPROVAL_USED: &str = "Used";
@@ -170,7 +170,8 @@ fn judge(view: &View, brakes: &Brakes, action: &Action<'_>, now_ns: u64) -> Resu
         verdict.ask(view, policy(view, &action.events), now_ns)?;
     }
     // Nothing is required of them: the sequencer looks at them itself.
-    let facts = action.events.iter().map(|event| Facts { stream: &event.stream, metadata: &event.metadata, grounds: grounds(action) });
+    let grounds = grounds(action);
+    let facts = action.events.iter().map(|event| Facts { stream: &event.stream, metadata: &event.metadata, grounds });
     verdict.denials.extend(brakes.judge(&facts.collect::<Vec<_>>()).into_iter().map(Denial::from));
     let asked = Asked { events: &action.events, amount: action.amount, now_ns };
     for (name, rule) in &action.grants {
@@ -338,10 +339,9 @@ impl Verdict {
 
 /// What an action rests on, for those who require it.
 fn grounds(action: &Action<'_>) -> Grounds {
-    let has_read = |event: &Event| event.metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty());
     Grounds::Judged {
         authority: !action.grants.is_empty() || action.approval.is_some(),
-        reads: !action.reads.is_empty() || action.events.iter().all(has_read),
+        reads: !action.reads.is_empty() || action.events.iter().all(|event| has_read(&event.metadata)),
         run: action.run.is_some(),
     }
 }

@@ -110,10 +110,7 @@ impl Requirement {
         let metadata = event.metadata;
         let (authority, reads, run) = match event.grounds {
             Grounds::Judged { authority, reads, run } => (authority, reads, run),
-            Grounds::Claimed => {
-                let has_read = metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty());
-                (!metadata.authority.is_empty(), has_read, metadata.run_epoch.is_some())
-            }
+            Grounds::Claimed => (!metadata.authority.is_empty(), has_read(metadata), metadata.run_epoch.is_some()),
             Grounds::Restored => return None,
         };
         let lacking = [
@@ -190,6 +187,11 @@ impl Brakes {
         }
         bars
     }
+}
+
+/// Whether an event says what it was decided against.
+pub(crate) fn has_read(metadata: &Metadata) -> bool {
+    metadata.reads.as_ref().is_some_and(|reads| !reads.is_empty())
 }
 
 /// Whether a stream belongs to the engine and its conventions.

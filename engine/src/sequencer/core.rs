@@ -18,7 +18,7 @@ use zerocopy::FromZeros;
 
 use super::brakes::Brakes;
 use super::decide::{Found, Refusal, Target, decide};
-use super::heads::{Birth, Buckets, Directory, StreamHead};
+use super::heads::{Birth, Buckets, Directory, STRETCH, StreamHead};
 use super::live::Reach;
 use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
@@ -95,12 +95,12 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Reserves space and memory; `retired` is the image of a segment that has ended, whose memory may do.
+    /// Reserves space and memory; `retired` is the image of a segment of that size that has ended.
     ///
     /// # Errors
     /// Want of either; nothing was promised.
     fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let image = Spare::image(segment_bytes, retired).map_or_else(|| Image::create(segment_bytes as usize), Ok)?;
+        let image = retired.and_then(Image::again).map_or_else(|| Image::create(segment_bytes as usize), Ok)?;
         Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
     }
 
@@ -109,7 +109,7 @@ impl Spare {
     /// # Errors
     /// As for [`Spare::new`].
     pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let image = match Spare::image(segment_bytes, retired) {
+        let image = match retired.and_then(Image::again) {
             Some(image) => image,
             None => {
                 let image = Image::create(segment_bytes as usize)?;
@@ -118,10 +118,6 @@ impl Spare {
             }
         };
         Ok(Spare::of(Reserved::ahead(disk, number, segment_bytes)?, segment_bytes, image))
-    }
-
-    fn image(segment_bytes: u64, retired: Option<Arc<Image>>) -> Option<ImageWriter> {
-        retired.filter(|image| image.bytes_max() as u64 == segment_bytes).and_then(Image::again)
     }
 
     fn of(reserved: Reserved, segment_bytes: u64, image: ImageWriter) -> Spare {
@@ -176,9 +172,6 @@ impl Intake {
 
 /// Images that are kept for their memory: one may still be brought into the index when the next segment is made ready.
 const RETIRED_MAX: usize = 2;
-
-/// Requests that are sequenced before readers of the directory get a turn, and whose heads are brought into the cache together.
-const STRETCH: usize = 64;
 
 /// The directory, locked for as long as it is moved.
 pub(super) struct Held<'a> {

@@ -45,13 +45,12 @@ pub(crate) struct Follower {
 impl Shared {
     /// What readers of a store share that was just read. What its writer, if there is one, has not made durable is not shown yet.
     pub(crate) fn following(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> Arc<Shared> {
-        let mut watermark = recovered.next_position;
-        let mut live = LiveReader::new(&**disk, recovered.log_id);
-        let live = live.read(&**disk).filter(|live| live.is_of_this_boot && live.epoch >= recovered.epoch);
+        let (mut watermark, epoch) = (recovered.next_position, recovered.epoch);
+        let (mut follower, parts) = Follower::new(recovered, disk, directory);
+        let live = follower.live.read(&**disk).filter(|live| live.is_of_this_boot && live.epoch >= epoch);
         if let Some(live) = live.filter(|live| live.reach.position < watermark && disk.has_writer()) {
             watermark = live.reach.position.max(1);
         }
-        let (follower, parts) = Follower::new(recovered, disk, directory);
         let Parts { catalog, directory, index } = parts;
         let shared = Arc::new(Shared::new(catalog, directory, watermark, follower.scan.engine_records(), index));
         *lock(&shared.followed) = Some(Box::new(follower));

@@ -20,6 +20,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::table::{Entry, Table, zeroed};
 use crate::index::Mixer;
 
+/// Records that are taken in before readers of the directory get a turn, and whose heads and ids are brought into the cache together.
+pub(super) const STRETCH: usize = 64;
+
 /// Last event of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamHead {

@@ -45,7 +45,7 @@ mod table;
 pub(crate) use self::core::CoreOptions;
 use self::core::{Core, Intake};
 pub(crate) use begin::{Founding, begin, create};
-pub(crate) use brakes::{Brakes, Facts, Grounds, RULES, STOPS, is_engines};
+pub(crate) use brakes::{Brakes, Facts, Grounds, RULES, STOPS, has_read, is_engines};
 pub use brakes::{Requirement, Stop};
 pub(crate) use chores::Chores;
 use cold::Births;

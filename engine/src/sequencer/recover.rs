@@ -12,7 +12,7 @@ use chainring_format::hash::Hash;
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
 use chainring_format::{Link, Violation};
 
-use super::heads::{Birth, Buckets, Directory, StreamHead, name_rest};
+use super::heads::{Birth, Buckets, Directory, STRETCH, StreamHead, name_rest};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::index::{Index, Summary};
@@ -589,9 +589,6 @@ fn check_length(header: &SegmentHeader, end: u64, footer_bytes: u64, file_bytes:
     }
     Ok(())
 }
-
-/// Records whose heads and ids are brought into the cache together.
-const STRETCH: usize = 64;
 
 impl Directory {
     /// Takes in a record that was found in the log.

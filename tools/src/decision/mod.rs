@@ -43,12 +43,9 @@ fn brief(event: &EventRef<'_>, object: &mut Members<'_>) -> Result<(), Failure> 
 /// Answers with events: their ids and what was asked, a name and a JSON value, for programs; themselves and what one and many of them are, for people.
 fn tell_all(events: &[EventRef<'_>], (name, asked): (&str, &str), (one, many): (&str, &str), out: &mut Out) -> Answer {
     if out.json {
-        let ids = events.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         let told = object(|object| {
             object.raw(name, asked);
-            object.number("count", ids.len() as u64);
-            list(object, "ids", ids);
-            Ok(())
+            count_and_ids(events, object)
         })?;
         writeln!(out, "{told}")?;
     } else {
@@ -57,6 +54,13 @@ fn tell_all(events: &[EventRef<'_>], (name, asked): (&str, &str), (one, many): (
     }
     out.flush()?;
     Ok(true)
+}
+
+/// How many events these are, and which.
+fn count_and_ids(events: &[EventRef<'_>], object: &mut Members<'_>) -> Result<(), Failure> {
+    object.number("count", events.len() as u64);
+    list(object, "ids", events.iter().map(id).collect::<Result<Vec<_>, _>>()?);
+    Ok(())
 }
 
 /// Appends a list of JSON values.

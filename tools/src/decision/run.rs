@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chainring::{By, EventRef, Position, Store};
 
-use super::{id, list, object, quoted};
+use super::{count_and_ids, id, list, object, quoted};
 use crate::cli::Run;
 use crate::output::{Answer, DIM, Failure, Out, counted};
 use crate::show;
@@ -43,15 +43,12 @@ pub(crate) fn run(path: &Path, args: &Run, out: &mut Out) -> Answer {
                 Ok(())
             })?,
         };
-        let ids = events.iter().map(id).collect::<Result<Vec<_>, _>>()?;
         let told = object(|object| {
             object.text("run", &found.name);
             object.number("epoch", found.epoch);
             object.raw("branched", &branched);
             list(object, "branches", branches.iter().map(|branch| quoted(branch)));
-            object.number("count", ids.len() as u64);
-            list(object, "ids", ids);
-            Ok(())
+            count_and_ids(&events, object)
         })?;
         writeln!(out, "{told}")?;
     } else {
