@@ -24,7 +24,7 @@ pub const CONTEXT_STREAM: &str = "chainring 2026-11 v1 stream";
 pub const CONTEXT_BODY: &str = "chainring 2026-11 v1 body";
 /// Context of [`event_digest`].
 pub const CONTEXT_EVENT: &str = "chainring 2026-11 v1 event";
-/// Context of [`CommitHasher`].
+/// Context of [`commit_digest`].
 pub const CONTEXT_COMMIT: &str = "chainring 2026-11 v1 commit";
 /// Context of [`packed_salt`].
 pub const CONTEXT_PACKED: &str = "chainring 2026-11 v1 packed";
@@ -41,6 +41,8 @@ static KEY_COMMIT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_conte
 
 /// Bytes from the beginning of a message that are given to BLAKE3 in one piece.
 const FIRST_PIECE_BYTES: usize = 8192;
+/// Bytes of a commit's links that are given to BLAKE3 in one piece: as many chunks as the widest processors have lanes.
+const LINKS_PIECE_BYTES: usize = 16_384;
 
 /// Hashes `head || tail`, padded with zeros to whole blocks.
 ///
@@ -205,34 +207,41 @@ pub fn link(leaf: &[u8; LEAF_BYTES]) -> Link {
 pub(crate) const SHA_256_START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// Digest of a commit, fed link by link.
-#[derive(Debug, Clone)]
-pub struct CommitHasher {
-    hasher: Hasher,
-}
-
-impl CommitHasher {
-    /// Starts the digest of the commit whose head is these fields.
-    #[must_use]
-    pub fn new(previous: &Hash, first_position: u64, count: u32, time_ns: u64) -> CommitHasher {
-        let mut hasher = Hasher::new_from_context_key(&KEY_COMMIT);
-        hasher.update(previous).update(&first_position.to_le_bytes()).update(&count.to_le_bytes()).update(&time_ns.to_le_bytes());
-        CommitHasher { hasher }
-    }
-
-    /// Adds the links of consecutive records.
-    pub fn links<'a>(&mut self, links: impl IntoIterator<Item = &'a Link>) -> &mut Self {
+/// Digest of a commit: of what its head says, and of the links of its records in order.
+#[must_use]
+pub fn commit_digest<'a>(
+    previous: &Hash,
+    first_position: u64,
+    count: u32,
+    time_ns: u64,
+    links: impl IntoIterator<Item = &'a Link>,
+) -> Hash {
+    let mut hasher = Hasher::new_from_context_key(&KEY_COMMIT);
+    let mut head = [0; 52];
+    head[..32].copy_from_slice(previous);
+    head[32..40].copy_from_slice(&first_position.to_le_bytes());
+    head[40..44].copy_from_slice(&count.to_le_bytes());
+    head[44..].copy_from_slice(&time_ns.to_le_bytes());
+    if head.len() + count as usize * 32 <= blake3::CHUNK_LEN {
+        hasher.update(&head);
         for link in links {
-            self.hasher.update(&link.0);
+            hasher.update(&link.0);
         }
-        self
+        return *hasher.finalize().as_bytes();
     }
-
-    /// The digest.
-    #[must_use]
-    pub fn finish(&self) -> Hash {
-        *self.hasher.finalize().as_bytes()
+    // In whole pieces, as in `hash_padded`: link by link, chunk would follow chunk.
+    let mut piece = Vec::with_capacity(LINKS_PIECE_BYTES);
+    piece.extend_from_slice(&head);
+    for link in links {
+        let (in_piece, behind) = link.0.split_at(link.0.len().min(LINKS_PIECE_BYTES - piece.len()));
+        piece.extend_from_slice(in_piece);
+        if piece.len() == LINKS_PIECE_BYTES {
+            hasher.update(&piece);
+            piece.clear();
+            piece.extend_from_slice(behind);
+        }
     }
+    *hasher.update(&piece).finalize().as_bytes()
 }
 
 /// RFC 6962 root over the heads of all 4096 buckets: `head(bucket)` gives events in the bucket and its last link.

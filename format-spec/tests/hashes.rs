@@ -5,7 +5,7 @@
 
 mod support;
 
-use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, LeafFields};
 use chainring_format::{EventId, Link, StreamId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -154,7 +154,7 @@ fn commit_digests() -> Vec<Value> {
         .map(|count| {
             let links: Vec<Link> = (0..count).map(|k| Link(painted_array(k as usize))).collect();
             let (previous, first, time) = (painted_array(0), 7_u64 + u64::from(count), 1_790_000_000_000_000_000_u64);
-            let digest = CommitHasher::new(&previous, first, count, time).links(&links).finish();
+            let digest = hash::commit_digest(&previous, first, count, time, &links);
             let joined: Vec<u8> = links.iter().flat_map(|link| link.0).collect();
             let parts: [&[u8]; 5] = [&previous, &first.to_le_bytes(), &count.to_le_bytes(), &time.to_le_bytes(), &joined];
             assert_eq!(digest, derive("chainring 2026-11 v1 commit", &parts, false));

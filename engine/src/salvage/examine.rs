@@ -10,7 +10,7 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterHeader, HeadEntry};
 use chainring_format::frame::{FrameHeader, FrameView, KIND_GENESIS, genesis_origin};
-use chainring_format::hash::{CommitHasher, Hash};
+use chainring_format::hash::{Hash, commit_digest};
 use chainring_format::limits::{BLOCK_BYTES_MIN, SECTOR_BYTES, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{EventId, Link, Mark, Position, StreamId, Version};
@@ -467,7 +467,7 @@ impl Examiner<'_> {
             return;
         }
         let (first, count) = (trailer.first_position.get(), trailer.count.get());
-        let digest = CommitHasher::new(&trailer.previous_digest, first, count, trailer.time_ns.get()).links(&commit.links).finish();
+        let digest = commit_digest(&trailer.previous_digest, first, count, trailer.time_ns.get(), &commit.links);
         let (kind, why) = if commit.links.len() as u64 != u64::from(count) {
             (DamageKind::Corrupt, "the trailer counts other records than its commit has")
         } else if digest != trailer.digest {
@@ -592,7 +592,7 @@ fn digest_of(bytes: &[u8], trailer: &CommitTrailer, cells: &[Cell]) -> Hash {
     let frames = cells.iter().filter(|cell| cell.is_record());
     let links = frames.filter_map(|cell| Some(Link(FrameHeader::ref_from_prefix(&bytes[cell.offset as usize..]).ok()?.0.link)));
     let (first, count, time_ns) = (trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
-    CommitHasher::new(&trailer.previous_digest, first, count, time_ns).links(&links.collect::<Vec<_>>()).finish()
+    commit_digest(&trailer.previous_digest, first, count, time_ns, &links.collect::<Vec<_>>())
 }
 
 /// The places of a segment where positions are known. Gaps in which a commit begins are split there.

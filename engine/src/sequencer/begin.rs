@@ -5,7 +5,7 @@
 
 use chainring_format::commit::CommitTrailer;
 use chainring_format::frame::{FrameFields, GenesisBody, KIND_GENESIS, back_distance, slot_crc};
-use chainring_format::hash::{CommitHasher, Hash};
+use chainring_format::hash::{Hash, commit_digest};
 use chainring_format::limits::BUCKET_COUNT;
 use chainring_format::segment::file_name;
 use chainring_format::{EventId, Link, SUITE, StreamId};
@@ -42,7 +42,7 @@ fn genesis(environment: &Environment, seed: &[u8; 32], founding: &Founding<'_>) 
     body.origin_bytes = (founding.origin.len() as u16).into();
     let body = [body.as_bytes(), founding.origin.as_bytes()].concat();
     let link = statement_link(KIND_GENESIS, 0, created_at_ns, &body, &[0; 32]);
-    let commit_digest = CommitHasher::new(&[0; 32], 0, 1, created_at_ns).links([&link]).finish();
+    let commit_digest = commit_digest(&[0; 32], 0, 1, created_at_ns, [&link]);
     (created_at_ns, link, body, commit_digest)
 }
 

@@ -10,7 +10,7 @@ use chainring_format::align;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterContent};
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance};
-use chainring_format::hash::{self, CommitHasher, Hash, LeafFields};
+use chainring_format::hash::{self, Hash, LeafFields};
 use chainring_format::lanes::{LaneEvent, Lanes};
 use chainring_format::limits::BATCH_BYTES_MAX;
 use chainring_format::{EventId, Link, Position, Version};
@@ -507,7 +507,7 @@ impl Core {
     fn place_trailer(&mut self, flags: u32, watermark: u64) {
         let count = self.links.len() as u32;
         let first_position = self.next_position - u64::from(count);
-        let digest = CommitHasher::new(&self.commit_digest, first_position, count, self.time_ns).links(&self.links).finish();
+        let digest = hash::commit_digest(&self.commit_digest, first_position, count, self.time_ns, &self.links);
         let mut trailer = CommitTrailer::new_zeroed();
         trailer.first_position = first_position.into();
         trailer.count = count.into();

@@ -118,9 +118,9 @@ impl<E: Entry> Table<E> {
         Table { now: Places::new(places), before: None, next: None, count: 0 }
     }
 
-    /// Takes all entries out, and keeps the memory.
+    /// Takes all entries out, and keeps the memory, also what was taken for a larger table: whoever fills this one as far will take it again.
     pub(super) fn clear(&mut self) {
-        (self.before, self.next, self.count) = (None, None, 0);
+        (self.before, self.count) = (None, 0);
         self.now.map.fill(0);
     }
 
@@ -159,17 +159,18 @@ impl<E: Entry> Table<E> {
         } else if self.count >= self.now.count_max() {
             let larger = self.next.take().map_or_else(|| Places::new((self.now.mask + 1) * 2), |(next, _)| next);
             self.before = Some((std::mem::replace(&mut self.now, larger), 0));
-        } else if self.count >= self.now.count_max() / 16 * NEXT_FROM_16THS {
+        } else {
             self.take_memory();
         }
     }
 
-    /// Takes as much of the next table's memory as is this insertion's share.
+    /// Takes as much of the next table's memory as is due now: all of it with the last entry that this one takes.
     fn take_memory(&mut self) {
-        let left = self.now.count_max() - self.count;
+        let (from, to) = (self.now.count_max() / 16 * NEXT_FROM_16THS, self.now.count_max());
+        let Some(beyond) = self.count.checked_sub(from) else { return };
         let (next, taken) = self.next.get_or_insert_with(|| (Places::new((self.now.mask + 1) * 2), 0));
-        let to = *taken + (next.map.len() - *taken).div_ceil(left);
-        while *taken < to {
+        let due = next.map.len() * (beyond + 1) / (to - from);
+        while *taken < due {
             // Written, so that the page is there; it is zero already.
             next.map[*taken] = 0;
             *taken += PAGE_BYTES;
@@ -225,6 +226,21 @@ mod tests {
         }
         assert!(taken.len() > 4);
         assert!(taken.iter().all(|ahead| ahead.is_some_and(|(bytes, taken)| taken >= bytes)), "{taken:?}");
+    }
+
+    #[test]
+    fn a_cleared_table_keeps_what_it_took_for_the_next_one() {
+        let mut table = Table::for_entries(10_000);
+        // As far as the next one's memory begins to be taken; then further than it goes.
+        for last in [10_500, 10_500, 30_000] {
+            let ahead = table.next.as_ref().map(|(_, taken)| *taken);
+            (1..=last).for_each(|n| table.insert(hash(&Number(n)), Number(n), hash));
+            assert!((1..=last).all(|n| table.find(hash(&Number(n)), |entry| entry.0 == n).is_some()));
+            assert!(table.find(hash(&Number(last + 1)), |entry| entry.0 == last + 1).is_none());
+            assert!(last > 10_500 || ahead.is_none() || table.next.as_ref().map(|(_, taken)| *taken) == ahead, "taken once");
+            table.clear();
+            assert!((1..=last).all(|n| table.find(hash(&Number(n)), |entry| entry.0 == n).is_none()));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, GenesisBody, back_distance};
-use chainring_format::hash::{CommitHasher, Hash, LeafFields, leaf, link};
+use chainring_format::hash::{Hash, LeafFields, commit_digest, leaf, link};
 use chainring_format::lanes::Lanes;
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
@@ -399,9 +399,9 @@ impl<'a> Walk<'a> {
             return c5("the commit's time is not that of its last record");
         }
         let links = commit.frames.iter().map(|placed| placed.frame.link()).collect::<Vec<_>>();
-        let mut hasher =
-            CommitHasher::new(&trailer.previous_digest, trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
-        if hasher.links(&links).finish() != trailer.digest {
+        let digest =
+            commit_digest(&trailer.previous_digest, trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get(), &links);
+        if digest != trailer.digest {
             return Err(finding(Violation { rule: "C6", why: "the commit digest differs" }));
         }
         // The very first commit follows nothing; that of a later segment is left to the merge.

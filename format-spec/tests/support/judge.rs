@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use chainring_format::commit::{CommitTrailer, PADDING_BYTE, TRAILER_BYTES, TRAILER_MAGIC};
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
 use chainring_format::frame::{FrameHeader, FrameView, KIND_GENESIS, back_distance};
-use chainring_format::hash::{self, CommitHasher, Hash};
+use chainring_format::hash::{self, Hash};
 use chainring_format::limits::{BUCKET_COUNT, SECTOR_BYTES};
 use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
@@ -362,7 +362,7 @@ fn read_trailer(segment: &Segment<'_>, state: &mut State, start: u64, offset: u6
     if trailer.first_position.get() != first || trailer.time_ns.get() != state.time_ns || !steady {
         return Err(segment.trailer_fault("tampered", "C5", offset));
     }
-    let digest = CommitHasher::new(&state.digest, first, count as u32, state.time_ns).links(&state.links).finish();
+    let digest = hash::commit_digest(&state.digest, first, count as u32, state.time_ns, &state.links);
     if trailer.previous_digest != state.digest || trailer.digest != digest {
         return Err(segment.trailer_fault("tampered", "C6", offset));
     }

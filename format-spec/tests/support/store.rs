@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use chainring_format::checksum::Seed;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, PADDING_BYTE, TRAILER_BYTES};
 use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE};
-use chainring_format::hash::{self, CommitHasher, Hash};
+use chainring_format::hash::{self, Hash};
 use chainring_format::segment::{self, SegmentHeader};
 use chainring_format::tree::Frontier;
 use chainring_format::{Link, StreamId, align};
@@ -203,7 +203,7 @@ impl Store {
         lie(&mut trailer);
         if trailer.digest == [0; 32] {
             let (first, count, time) = (trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
-            trailer.digest = CommitHasher::new(&trailer.previous_digest, first, count, time).links(&links).finish();
+            trailer.digest = hash::commit_digest(&trailer.previous_digest, first, count, time, &links);
         }
         let trailer = trailer.sealed(segment.seed(), offset as u64);
         segment.bytes.extend_from_slice(trailer.as_bytes());

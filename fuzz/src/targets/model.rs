@@ -12,7 +12,7 @@ use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE}
 use chainring_format::frame::{
     FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, SALT_BYTES, back_distance, frame_bytes, slot_bytes, slot_crc,
 };
-use chainring_format::hash::{self, CommitHasher, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, LeafFields};
 use chainring_format::limits::{ENGINE_LANE, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{EventId, Link, StreamId, align};
@@ -352,7 +352,7 @@ impl Writer<'_> {
         trailer.previous_digest = self.digest;
         self.lie(trailer.as_mut_bytes());
         let (first, count, time) = (trailer.first_position.get(), trailer.count.get(), trailer.time_ns.get());
-        trailer.digest = CommitHasher::new(&trailer.previous_digest, first, count, time).links(&links).finish();
+        trailer.digest = hash::commit_digest(&trailer.previous_digest, first, count, time, &links);
         if self.lies.iter().any(|lie| lie.structure == self.structures && lie.offset >= 96) {
             self.lie(trailer.as_mut_bytes());
         }
