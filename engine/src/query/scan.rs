@@ -3,6 +3,7 @@
 use super::View;
 use super::event::EventRef;
 use crate::error::ReadError;
+use crate::segment::Frames;
 
 /// Iterator over events in order of position; the engine's own records are left out. After an error it is at its end.
 #[derive(Debug, Clone)]
@@ -10,13 +11,12 @@ pub struct Events<'a> {
     view: &'a View,
     position: u64,
     limit: u64,
-    /// Segment and offset of the frame at `position`, once the first was found.
-    at: Option<(usize, u64)>,
+    frames: Frames<'a>,
 }
 
 impl<'a> Events<'a> {
     pub(super) fn new(view: &'a View, position: u64, limit: u64) -> Events<'a> {
-        Events { view, position, limit, at: None }
+        Events { view, position, limit, frames: Frames::new(&view.catalog, position) }
     }
 
     /// Position after the last one it shows.
@@ -26,22 +26,9 @@ impl<'a> Events<'a> {
 
     /// The record at `position`; steps on.
     fn step(&mut self) -> Result<EventRef<'a>, ReadError> {
-        let view = self.view;
-        let catalog = &view.catalog;
-        let position = self.position;
-        let (index, offset) = match self.at {
-            // The next frame of the same segment, without looking it up.
-            Some((index, offset)) if index + 1 == catalog.len() || position < catalog.segment(index + 1).first_position => {
-                (index, catalog.segment(index).next_frame(offset, position)?)
-            }
-            _ => {
-                let index = catalog.index_of(position);
-                (index, catalog.segment(index).locate(position)?)
-            }
-        };
-        self.at = Some((index, offset));
+        let event = EventRef::new(self.view, self.position, self.frames.next_frame()?);
         self.position += 1;
-        Ok(EventRef::new(view, position, catalog.segment(index).frame(offset, position)?))
+        Ok(event)
     }
 }
 

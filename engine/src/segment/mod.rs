@@ -5,7 +5,7 @@
 use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
-use chainring_format::frame::{FrameHeader, FrameView};
+use chainring_format::frame::FrameView;
 use chainring_format::limits::PACKED_BLOCK_BYTES;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
@@ -16,6 +16,7 @@ use crate::sync::{Arc, OnceLock, RwLock, read, write};
 
 mod buffer;
 pub(crate) mod cursor;
+mod frames;
 mod ground;
 mod image;
 mod pack;
@@ -26,6 +27,7 @@ mod unread;
 
 pub(crate) use buffer::{Again, FileBuffer, Pace, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
+pub(crate) use frames::Frames;
 pub(crate) use ground::{Ground, Zeros};
 pub(crate) use image::{Image, ImageWriter};
 pub(crate) use pack::{Packed, pack};
@@ -159,12 +161,6 @@ impl Segment {
         Ok((offset, ahead % POSITION_STRIDE))
     }
 
-    /// File offset of the frame behind the one at `offset`, on the way through all of them.
-    pub(crate) fn next_frame(&self, offset: u64, position: u64) -> Result<u64, ReadError> {
-        let body = self.body()?;
-        self.step(body, offset, 1, position, |offset| body.read(self.number, offset, MARK_BYTES))
-    }
-
     /// File offset of the frame `count` frames behind the one at `offset`, on the way to `position`.
     fn step<'a>(
         &self,
@@ -196,12 +192,6 @@ impl Segment {
         }
     }
 
-    /// The frame at this offset, its checksums verified.
-    pub(crate) fn frame(&self, offset: u64, position: u64) -> Result<FrameView<'_>, ReadError> {
-        let body = self.body()?;
-        self.frame_of(body, offset, position, |offset, count| body.read(self.number, offset, count))
-    }
-
     fn frame_of<'a>(
         &self,
         body: &Body,
@@ -215,21 +205,6 @@ impl Segment {
             bytes = read(offset, count.into())?;
         }
         FrameView::parse(bytes, body.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
-    }
-
-    /// The header of the frame at this offset: of a file, its checksum verified; of the image that is being written, as it was put there.
-    pub(crate) fn frame_header(&self, offset: u64, position: u64) -> Result<&FrameHeader, ReadError> {
-        let body = self.body()?;
-        let mut bytes = body.read(self.number, offset, MARK_BYTES)?;
-        let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
-        if bytes.len() < count as usize {
-            bytes = body.read(self.number, offset, count.into())?;
-        }
-        let header = match &body.source {
-            Source::Live(_) => FrameView::peek(bytes).map(|frame| frame.header).ok_or(NO_FRAME),
-            Source::Sealed(_) => FrameView::checked_header(bytes, body.seed.mask(offset)),
-        };
-        header.map_err(|violation| self.damaged(offset, position, violation))
     }
 
     fn damaged(&self, offset: u64, position: u64, violation: Violation) -> ReadError {

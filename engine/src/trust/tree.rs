@@ -10,7 +10,7 @@ use chainring_format::tree::{self, Frontier, Subtrees};
 
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::ReadError;
-use crate::segment::Catalog;
+use crate::segment::{Catalog, Frames};
 use crate::sequencer::Leaf;
 use crate::sync::Arc;
 
@@ -25,19 +25,9 @@ const FAN: u64 = 1 << STEP;
 
 /// Calls `each` for the records in a range, in order.
 pub(super) fn for_each_leaf(catalog: &Catalog, from: u64, to: u64, mut each: impl FnMut(Leaf)) -> Result<(), ReadError> {
-    let mut at: Option<(usize, u64)> = None;
-    for position in from..to {
-        let (index, offset) = match at {
-            Some((index, offset)) if index + 1 == catalog.len() || position < catalog.segment(index + 1).first_position => {
-                (index, catalog.segment(index).next_frame(offset, position)?)
-            }
-            _ => {
-                let index = catalog.index_of(position);
-                (index, catalog.segment(index).locate(position)?)
-            }
-        };
-        at = Some((index, offset));
-        let header = catalog.segment(index).frame_header(offset, position)?;
+    let mut frames = Frames::new(catalog, from);
+    for _ in from..to {
+        let header = frames.next_header()?;
         each(Leaf { link: Link(header.link), bucket: header.event_bucket() });
     }
     Ok(())

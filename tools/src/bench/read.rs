@@ -1,12 +1,14 @@
 //! `bench read`: scanning everything, then reading single streams, both warm.
 //!
-//! Beside the scan stands a plain sum over the same bytes in memory, which is what reading them at all costs.
+//! Beside the scan stands a plain sum over the same files, mapped, which is what reading them at all costs.
 
-use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chainring::disk::{Access, Disk, PortableDisk, Region};
 use chainring::{Position, Store, Version, View};
+use chainring_format::segment::number_of;
 
 use super::Ground;
 use super::drive::{Run, Target, drive};
@@ -20,8 +22,6 @@ use crate::output::{Failure, spinner};
 const CHUNK_RECORDS_MAX: u64 = 4096;
 /// Bytes that a thread sums up at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// More than this is not held in memory for the baseline.
-const SUMMED_BYTES_MAX: u64 = 2 << 30;
 
 /// The subject.
 pub(super) fn run(args: &Bench, ground: &Ground) -> Result<Report, Failure> {
@@ -115,23 +115,26 @@ impl Target for Streams<'_> {
     }
 }
 
-/// A sum over the bytes of the segments.
+/// A sum over the bytes of the segments, mapped as the engine maps them.
 struct Sum {
-    chunks: Vec<Vec<u8>>,
+    /// Each segment, and where its whole chunks begin.
+    regions: Vec<Region>,
+    chunks: Vec<(usize, u64)>,
     next: AtomicU64,
 }
 
 impl Target for Sum {
-    type Request = usize;
+    type Request = (usize, u64);
     type Ticket = ();
 
-    fn build(&self, _: &mut Source) -> usize {
+    fn build(&self, _: &mut Source) -> (usize, u64) {
         // Relaxed: chunks are only shared out.
-        (self.next.fetch_add(1, Ordering::Relaxed) % self.chunks.len() as u64) as usize
+        self.chunks[(self.next.fetch_add(1, Ordering::Relaxed) % self.chunks.len() as u64) as usize]
     }
 
-    fn submit(&self, chunk: usize) -> Result<(), Failure> {
-        let (words, _) = self.chunks[chunk].as_chunks::<8>();
+    fn submit(&self, (region, start): (usize, u64)) -> Result<(), Failure> {
+        let bytes = self.regions[region].read(start, CHUNK_BYTES as u64).map_err(|(_, error)| error)?;
+        let (words, _) = bytes[..CHUNK_BYTES].as_chunks::<8>();
         black_box(words.iter().fold(0_u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word))));
         Ok(())
     }
@@ -146,22 +149,21 @@ impl Target for Sum {
 }
 
 /// Sums up what the segments hold; the events of the run are bytes.
-fn sum(directory: &std::path::Path, shape: &Shape, seconds: f64, ground: &Ground) -> Result<Run, Failure> {
+fn sum(directory: &Path, shape: &Shape, seconds: f64, ground: &Ground) -> Result<Run, Failure> {
     let failed = |error| super::cannot("read", directory, &error);
-    let mut chunks: Vec<Vec<u8>> = Vec::new();
-    let mut taken = 0;
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let bytes = fs::read(entry.map_err(failed)?.path()).map_err(failed)?;
-        taken += bytes.len() as u64;
+    let disk = PortableDisk::new(directory);
+    let (mut regions, mut chunks) = (Vec::new(), Vec::new());
+    for name in disk.list().map_err(failed)?.into_iter().filter(|name| number_of(name).is_some()) {
+        let file = disk.open(&name, Access::Read).map_err(failed)?;
+        let bytes = file.bytes().map_err(failed)?;
         // Only whole ones, so that all are alike.
-        chunks.extend(bytes.chunks_exact(CHUNK_BYTES).map(<[u8]>::to_vec));
-        if taken > SUMMED_BYTES_MAX {
-            break;
-        }
+        chunks.extend((0..bytes / CHUNK_BYTES as u64).map(|chunk| (regions.len(), chunk * CHUNK_BYTES as u64)));
+        regions.push(file.region(bytes as usize).map_err(failed)?);
     }
     if chunks.is_empty() {
-        chunks.push(vec![0x5A; CHUNK_BYTES]);
+        regions.push(Region::memory(vec![0x5A; CHUNK_BYTES]));
+        chunks.push((regions.len() - 1, 0));
     }
     let shape = Shape { batch: CHUNK_BYTES, ..shape.clone() };
-    drive(&Sum { chunks, next: AtomicU64::new(0) }, &shape, seconds, &ground.interrupted)
+    drive(&Sum { regions, chunks, next: AtomicU64::new(0) }, &shape, seconds, &ground.interrupted)
 }

@@ -13,7 +13,7 @@ use super::workload::Shape;
 use crate::cli::{Bench, Level, Subject};
 use crate::output::{DIM, Failure, Out, STRONG, counted, grouped, sized};
 
-const SUMMED: &str = "sum over the same bytes in memory; no frame is found, no checksum computed";
+const SUMMED: &str = "sum over the same files, mapped; no frame is found, no checksum computed";
 const HASHED: &str = "the same hashes over the same bodies and metadata in a loop; no file, no chain, no rules";
 
 /// Everything there is to tell.
