@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use chainring::{AppendError, AsOf, Event, EventId, Expected, Log, Opened, Options, Position, Request, Store, Version};
+use chainring::{AppendError, AsOf, Event, EventId, Events, Expected, Log, Opened, Options, Position, Request, Store, Timestamp, Version};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const STREAMS: u64 = 40;
@@ -25,7 +25,25 @@ fn stream(number: u64) -> String {
 }
 
 fn event(number: u64) -> Event {
-    Event::new(stream(number), if number.is_multiple_of(3) { "Third" } else { "Other" }).id(id(number)).body(format!("{number:0>200}"))
+    let event = Event::new(stream(number), if number.is_multiple_of(3) { "Third" } else { "Other" }).id(id(number));
+    let event = event.body(format!("{number:0>200}"));
+    match occurred(number) {
+        Some(seconds) => event.occurred_at(at(seconds)),
+        None => event,
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanoseconds: 500 }
+}
+
+/// Most events claim a time that rises with them, not quite in order; some one that is far off, some none.
+fn occurred(number: u64) -> Option<i64> {
+    match number {
+        _ if number.is_multiple_of(11) => None,
+        _ if number.is_multiple_of(701) => Some(-5_000_000_000),
+        _ => Some((number + number * 7 % 20) as i64),
+    }
 }
 
 fn append(log: &Log, numbers: std::ops::Range<u64>) {
@@ -53,11 +71,13 @@ fn runs(directory: &Path) -> Vec<String> {
 struct Scanned {
     streams: BTreeMap<String, Vec<(u64, EventId)>>,
     ids: HashMap<EventId, u64>,
+    /// Positions, and the times that are claimed there.
+    claimed: Vec<(u64, Timestamp)>,
     records: u64,
 }
 
 fn scan(store: &Store) -> Scanned {
-    let mut scanned = Scanned { streams: BTreeMap::new(), ids: HashMap::new(), records: store.stats().records };
+    let mut scanned = Scanned { streams: BTreeMap::new(), ids: HashMap::new(), claimed: Vec::new(), records: store.stats().records };
     let mut names = HashMap::new();
     for event in store.latest().events() {
         let event = event.unwrap();
@@ -67,6 +87,7 @@ fn scan(store: &Store) -> Scanned {
         let name: &String = &names[&event.stream_id()];
         scanned.streams.entry(name.clone()).or_default().push((event.position().0, event.event_id()));
         scanned.ids.insert(event.event_id(), event.position().0);
+        scanned.claimed.extend(event.occurred_at().map(|time| (event.position().0, time)));
     }
     scanned
 }
@@ -102,6 +123,22 @@ fn compare(store: &Store, scanned: &Scanned, seed: u64) {
         assert_eq!(shown, expected);
     }
     assert!(store.latest().stream("none").unwrap().is_none());
+    let records = scanned.records as i64;
+    for (from, to) in [(-9, -1), (-5_000_000_000, 3), (records / 3, records / 3 + 40), (records / 2, records / 2), (records - 30, i64::MAX)]
+    {
+        let times = at(from + seed as i64)..=at(to);
+        let positions = |events: Events<'_>| events.map(|event| event.unwrap().position().0).collect::<Vec<_>>();
+        let expected = scanned.claimed.iter().filter(|(_, time)| times.contains(time)).map(|(position, _)| *position);
+        assert_eq!(positions(store.latest().events_occurred(times.clone())), expected.collect::<Vec<_>>(), "{times:?}");
+        let limit = Position(scanned.records / 3);
+        let until = store.at(AsOf::OccurredAt(at(to))).unwrap().up_to(limit);
+        let is_shown = |(position, time): &&(u64, Timestamp)| *time <= at(to) && *position < limit.0;
+        let expected: Vec<u64> = scanned.claimed.iter().filter(is_shown).map(|(position, _)| *position).collect();
+        assert_eq!(positions(until.events()), expected, "{times:?}");
+        let middle = Position(limit.0 / 2);
+        let behind = expected.iter().copied().filter(|position| *position >= middle.0).collect::<Vec<_>>();
+        assert_eq!(positions(until.events_in(middle..=limit)), behind);
+    }
 }
 
 #[test]

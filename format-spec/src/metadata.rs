@@ -40,6 +40,11 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+impl Timestamp {
+    /// Before which there is none.
+    pub const MIN: Timestamp = Timestamp { seconds: i64::MIN, nanoseconds: 0 };
+}
+
 macro_rules! coded {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal),+ $(,)? }) => {
         $(#[$meta])*

@@ -22,9 +22,11 @@ pub(crate) fn run(path: &Path, args: &Find, out: &mut Out) -> Answer {
         from = before.map_or(Ok(Position(0)), |before| store.at(AsOf::RecordedAt(before)).map(|view| view.end()))?;
         to = to.min(store.at(AsOf::RecordedAt(time::to_nanoseconds(between.to)))?.end());
     }
-    let found = match narrowest(args) {
-        Some(by) => print(view.events_by(by, from), to, args, out)?,
-        None => print(view.events_in(from..=Position(to.0.saturating_sub(1))), to, args, out)?,
+    let claimed = args.between.as_ref().filter(|_| args.occurred);
+    let found = match (narrowest(args), claimed) {
+        (Some(by), _) => print(view.events_by(by, from), to, args, out)?,
+        (None, Some(between)) => print(view.events_occurred(between.from..=between.to), to, args, out)?,
+        (None, None) => print(view.events_in(from..=Position(to.0.saturating_sub(1))), to, args, out)?,
     };
     out.flush()?;
     Ok(found > 0)

@@ -5,12 +5,13 @@ use std::io;
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::{BucketHead, POSITION_STRIDE};
-use chainring_format::metadata::mentions;
+use chainring_format::metadata::{mentions, occurred_at};
 
 use super::key::{Keys, Term};
 use super::page::Broken;
 use super::run::{Posting, Run, Summary};
 use super::write::{Plan, RunWriter, Target};
+use super::zone::{ZONE_RECORDS, Zone};
 use crate::disk::DiskFile;
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::segment::{Cursor, Placed, Segment, offset_entry, read_header};
@@ -26,6 +27,7 @@ pub(super) struct Found {
     heads: Vec<BucketHead>,
     /// The position table.
     offsets: Vec<u32>,
+    zones: Vec<Zone>,
 }
 
 /// So many bytes of a segment give a posting, about: some six for an event of usual size.
@@ -50,12 +52,13 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
         streams: 0,
         is_closed: false,
         commit_digest: header.prev_commit_digest,
+        claimed: Zone::EMPTY,
         header,
     };
     // Growing it would touch new memory again and again.
     let mut postings = Postings { keys, relative: 0, all: Vec::with_capacity(bytes.len() / POSTING_PER_BYTES) };
     let mut heads: HashMap<u16, BucketHead> = HashMap::new();
-    let mut offsets = Vec::new();
+    let (mut offsets, mut zones) = (Vec::new(), Vec::new());
     let mut cursor = Cursor::new(bytes, &header);
     while cursor.offset() < segment.commits_end() {
         let commit = cursor.next_commit().map_err(|bad| {
@@ -67,8 +70,14 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
             if u64::from(relative).is_multiple_of(POSITION_STRIDE) {
                 offsets.push(offset_entry(placed.offset));
             }
+            if u64::from(relative).is_multiple_of(ZONE_RECORDS) {
+                zones.push(Zone::EMPTY);
+            }
             if frame.is_event() {
                 postings.take_in(relative, placed);
+                if let (Some(time), Some(zone)) = (occurred_at(frame.metadata()), zones.last_mut()) {
+                    zone.take_in(time);
+                }
                 summary.streams += u64::from(frame.header.version.get() == 1);
             }
             let bucket = frame.bucket();
@@ -89,7 +98,8 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
     sort(&mut postings);
     let mut heads: Vec<BucketHead> = heads.into_values().collect();
     heads.sort_unstable_by_key(|head| head.bucket);
-    Ok(Found { summary, postings, heads, offsets })
+    summary.claimed = zones.iter().copied().fold(Zone::EMPTY, Zone::join);
+    Ok(Found { summary, postings, heads, offsets, zones })
 }
 
 /// A key, a position relative to the segment's first, and an offset in units of 8 bytes where it is kept.
@@ -178,7 +188,7 @@ pub(super) fn write_found(target: Target, log_id: [u8; 32], keys: &Keys, found: 
     for (key, relative, eighths) in &found.postings {
         writer.put(*key, Posting { position: summary.first_position + u64::from(*relative), offset: 8 * u64::from(*eighths) })?;
     }
-    writer.finish(&[*summary], &found.offsets, heads)
+    writer.finish(&[*summary], &found.offsets, &found.zones, heads)
 }
 
 /// Why runs were not merged.
@@ -228,12 +238,13 @@ pub(super) fn merge(file: Arc<dyn DiskFile>, runs: &[Arc<Run>], stop: impl Fn() 
         }
     }
     let summaries: Vec<Summary> = runs.iter().flat_map(|run| run.summaries.iter().copied()).collect();
-    let mut tables = Vec::new();
+    let (mut tables, mut zones) = (Vec::new(), Vec::new());
     for (index, run) in runs.iter().enumerate() {
         tables.extend(run.tables().map_err(broken(index))?);
+        zones.extend(run.all_zones().map_err(broken(index))?);
     }
     let heads = last.heads().map_err(broken(runs.len() - 1))?;
-    writer.finish(&summaries, &tables, &heads)?;
+    writer.finish(&summaries, &tables, &zones, &heads)?;
     Ok(())
 }
 

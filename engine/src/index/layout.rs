@@ -8,6 +8,7 @@
 //! | inner pages | the first entry of each page of the level below, up to a single page |
 //! | summaries | one for every segment |
 //! | tables | position tables of all segments, one behind the other: offsets of every eighth frame, in units of 8 bytes |
+//! | zones | those of all segments, one behind the other: claimed times of every 64 records (`zone`) |
 //! | heads | last record of every bucket at the end of the last segment |
 //!
 //! A list holds the distances of an entry's further positions, each less one, as LEB128. An entry takes as many as fit into `LIST_BYTES_MAX`; the next
@@ -17,13 +18,13 @@
 
 use chainring_format::footer::HeadEntry;
 use chainring_format::segment::SegmentHeader;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::page::PAYLOAD_BYTES;
 
 pub(super) const MAGIC: [u8; 8] = *b"CHRIDX\r\n";
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Bits of the filter for every key.
 pub(super) const FILTER_BITS_PER_KEY: u64 = 11;
@@ -77,7 +78,16 @@ pub(super) struct RunHead {
     pub inner: [Part; LEVELS_MAX],
     pub summaries: Part,
     pub tables: Part,
+    pub zones: Part,
     pub heads: Part,
+}
+
+/// The earliest and the latest claimed second.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct StoredZone {
+    pub earliest: I64,
+    pub latest: I64,
 }
 
 /// What opening needs to know of a segment without reading it.
@@ -99,12 +109,14 @@ pub(super) struct StoredSummary {
     pub is_closed: U32,
     pub reserved: U32,
     pub commit_digest: [u8; 32],
+    pub claimed: StoredZone,
     /// Of the segment's file, when the run was made.
     pub header: SegmentHeader,
 }
 
 pub(super) const SUMMARIES_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<StoredSummary>();
 pub(super) const OFFSETS_PER_PAGE: usize = PAYLOAD_BYTES / 4;
+pub(super) const ZONES_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<StoredZone>();
 pub(super) const HEADS_PER_PAGE: usize = PAYLOAD_BYTES / size_of::<HeadEntry>();
 
 /// The block of a filter with so many of them that a key belongs to. In the order of keys, so that a filter can be written as keys come.

@@ -8,8 +8,10 @@
 //! it is believed, and made anew from the segments. Answers are positions; whoever asks looks at the event. Never: in the way of an append.
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use chainring_format::footer::BucketHead;
+use chainring_format::metadata::Timestamp;
 use chainring_format::segment::SegmentHeader;
 
 use crate::disk::{Access, Disk, DiskFile, Region};
@@ -26,6 +28,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod write;
+mod zone;
 
 use build::{MergeError, advance, examine, merge, write_found};
 pub(crate) use key::{Keys, Mixer, Term};
@@ -33,6 +36,7 @@ pub(crate) use page::Broken;
 use run::Posting;
 pub(crate) use run::{Run, Summary};
 use write::Target;
+use zone::stretches;
 
 /// Runs of a size that are merged into one.
 const MERGED: usize = 8;
@@ -88,6 +92,20 @@ impl Runs {
             before_ns = before_ns.max(summary.time_ns);
         }
         None
+    }
+
+    /// Of the first segment that has records at or behind a position and may hold an event that claims such a time: the stretches of records that may, from
+    /// position to position, and the position after its last record. What is in no run may hold anything.
+    fn claimed(&self, from: u64, times: &RangeInclusive<Timestamp>) -> Result<(Vec<(u64, u64)>, u64), Trouble> {
+        for run in self.iter().filter(|run| run.next_position() > from) {
+            let may_hold = |summary: &&Summary| summary.next_position > from && summary.claimed.may_hold(times);
+            if let Some(summary) = run.summaries.iter().find(may_hold) {
+                let zones = run.zones(summary.number).map_err(|Broken| Trouble::Run(Arc::clone(run)))?;
+                let (first, next) = (summary.first_position, summary.next_position);
+                return Ok((stretches(&zones, first, next, from, times), next));
+            }
+        }
+        Ok((vec![(from.max(self.end()), u64::MAX)], u64::MAX))
     }
 
     /// Oldest first.
@@ -380,6 +398,19 @@ impl Index {
             })?;
             Ok(positions)
         })
+    }
+
+    /// As [`Runs::claimed`].
+    ///
+    /// # Errors
+    /// As for [`Index::ask`].
+    pub(crate) fn claimed(
+        &self,
+        catalog: &Catalog,
+        from: u64,
+        times: &RangeInclusive<Timestamp>,
+    ) -> Result<(Vec<(u64, u64)>, u64), ReadError> {
+        self.ask(catalog, |runs| runs.claimed(from, times))
     }
 
     /// Calls `found` with the place in `keys` and the position of everything that may be under these keys, run by run: many keys are asked of one run before

@@ -12,9 +12,10 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::layout::{
     FANOUT, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_HEAD_BYTES, LEVELS_MAX, MAGIC, OFFSETS_PER_PAGE, Part,
-    RunHead, SUMMARIES_PER_PAGE, StoredSummary, VERSION, WITH_OFFSETS, filter_bits, filter_block, take_number,
+    RunHead, SUMMARIES_PER_PAGE, StoredSummary, StoredZone, VERSION, WITH_OFFSETS, ZONES_PER_PAGE, filter_bits, filter_block, take_number,
 };
 use super::page::{Broken, PAGE_BYTES, Pages, check};
+use super::zone::{ZONE_RECORDS, Zone};
 use crate::disk::{Access, Disk, Region};
 
 /// What opening needs to know of a segment without reading it.
@@ -34,8 +35,22 @@ pub(crate) struct Summary {
     /// Its last commit says that the log was closed.
     pub is_closed: bool,
     pub commit_digest: [u8; 32],
+    /// Of all its events.
+    pub claimed: Zone,
     /// Of the segment's file, when the run was made: offsets are of this file.
     pub header: SegmentHeader,
+}
+
+impl From<Zone> for StoredZone {
+    fn from(zone: Zone) -> StoredZone {
+        StoredZone { earliest: zone.earliest.into(), latest: zone.latest.into() }
+    }
+}
+
+impl From<&StoredZone> for Zone {
+    fn from(stored: &StoredZone) -> Zone {
+        Zone { earliest: stored.earliest.get(), latest: stored.latest.get() }
+    }
 }
 
 /// Where something is.
@@ -60,6 +75,7 @@ impl Summary {
             is_closed: u32::from(self.is_closed).into(),
             reserved: 0.into(),
             commit_digest: self.commit_digest,
+            claimed: self.claimed.into(),
             header: self.header,
         }
     }
@@ -76,6 +92,7 @@ impl Summary {
             streams: stored.streams.get(),
             is_closed: stored.is_closed.get() == 1,
             commit_digest: stored.commit_digest,
+            claimed: (&stored.claimed).into(),
             header: stored.header,
         }
     }
@@ -109,7 +126,7 @@ impl Run {
         let is_known = head.magic == MAGIC && head.version.get() == VERSION && head.levels.get() as usize <= LEVELS_MAX;
         let pages = Pages::new(region, Seed::new(&head.salt));
         let fits = |part: &Part| part.start.get().checked_add(part.pages.get()).is_some_and(|end| end <= pages.count());
-        let parts = [&head.filter, &head.leaves, &head.summaries, &head.tables, &head.heads].into_iter().chain(&head.inner);
+        let parts = [&head.filter, &head.leaves, &head.summaries, &head.tables, &head.zones, &head.heads].into_iter().chain(&head.inner);
         let order = head.first_segment <= head.last_segment && head.first_position <= head.next_position;
         if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
             return Err(Broken);
@@ -175,6 +192,20 @@ impl Run {
     /// All position tables, one behind the other.
     pub(super) fn tables(&self) -> Result<Vec<u32>, Broken> {
         Ok(self.all::<U32>(self.head.tables, OFFSETS_PER_PAGE)?.iter().map(|offset| offset.get()).collect())
+    }
+
+    /// The zones of a segment.
+    pub(super) fn zones(&self, number: u64) -> Result<Vec<Zone>, Broken> {
+        let zones = |summary: &Summary| (summary.next_position - summary.first_position).div_ceil(ZONE_RECORDS);
+        let before = self.summaries.iter().take_while(|summary| summary.number < number);
+        let start = before.map(zones).sum();
+        let count = self.summaries.iter().find(|summary| summary.number == number).map_or(0, zones);
+        Ok(self.some::<StoredZone>(self.head.zones, ZONES_PER_PAGE, start, count)?.iter().map(Zone::from).collect())
+    }
+
+    /// The zones of all segments, one behind the other.
+    pub(super) fn all_zones(&self) -> Result<Vec<Zone>, Broken> {
+        Ok(self.all::<StoredZone>(self.head.zones, ZONES_PER_PAGE)?.iter().map(Zone::from).collect())
     }
 
     pub(super) fn log_id(&self) -> [u8; 32] {

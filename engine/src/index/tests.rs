@@ -10,6 +10,7 @@ use super::layout::{put_number, take_number};
 use super::page::PAGE_BYTES;
 use super::run::{Posting, Run, Summary};
 use super::write::{Plan, RunWriter, Target};
+use super::zone::Zone;
 use crate::disk::{Disk, PortableDisk, Region};
 use crate::sync::Arc;
 
@@ -33,6 +34,7 @@ fn summary(number: u64, first_position: u64, next_position: u64) -> Summary {
         streams: number,
         is_closed: number.is_multiple_of(2),
         commit_digest: [number as u8; 32],
+        claimed: Zone { earliest: -5, latest: number as i64 },
         header: SegmentHeader { salt: [number as u8; 16], ..SegmentHeader::new_zeroed() },
     }
 }
@@ -57,12 +59,17 @@ fn table(number: u64) -> Vec<u32> {
     (0..100_000 / 8).map(|entry| entry * 7 + number as u32).collect()
 }
 
+fn zones(number: u64) -> Vec<Zone> {
+    (0..1563).map(|zone| Zone { earliest: zone - 5, latest: zone * number as i64 }).collect()
+}
+
 fn bytes_of(number: u64, first_position: u64, lists: &Lists) -> Vec<u8> {
     let mut writer = RunWriter::new(Target::Memory(Vec::new()), plan(number, first_position, lists));
     for (key, positions) in lists {
         positions.iter().for_each(|position| writer.put(*key, posting(*key, *position)).unwrap());
     }
-    let written = writer.finish(&[summary(number, first_position, first_position + 100_000)], &table(number), &heads(4097)).unwrap();
+    let written =
+        writer.finish(&[summary(number, first_position, first_position + 100_000)], &table(number), &zones(number), &heads(4097)).unwrap();
     let Target::Memory(bytes) = written else { unreachable!() };
     bytes
 }
@@ -123,6 +130,7 @@ fn a_run_gives_back_what_was_put_in() {
         assert_eq!(run.summaries, [summary(1, first_position, first_position + 100_000)]);
         assert_eq!(run.heads().unwrap(), heads(4097));
         assert_eq!(run.table(first_position, &[1; 16]), Ok(Some(table(1))));
+        assert_eq!((run.zones(1), run.zones(2)), (Ok(zones(1)), Ok(Vec::new())));
         assert_eq!((run.table(first_position, &[2; 16]), run.table(first_position + 1, &[1; 16])), (Ok(None), Ok(None)));
         let mut state = 99;
         let (mut wrong, mut asked) = (0, 0);
@@ -163,6 +171,7 @@ fn merged_runs_hold_what_they_held_one_by_one() {
     assert_eq!((merged.segments(), merged.first_position(), merged.next_position()), (1..=5, 0, 500_000));
     assert_eq!(merged.summaries.len(), 5);
     assert!((0..5).all(|number| merged.table(number * 100_000, &[number as u8 + 1; 16]) == Ok(Some(table(number + 1)))));
+    assert!((1..=5).all(|number| merged.zones(number) == Ok(zones(number))));
     assert_eq!(merged.heads().unwrap(), heads(4097));
     assert!(merge(disk.create("run").unwrap(), &runs, || true).is_err(), "it ends when it is told to");
 }

@@ -10,11 +10,12 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::layout::{
     FANOUT, FILTER_BITS_PER_KEY, FILTER_BLOCK_BYTES, FILTER_BLOCKS_PER_PAGE, HEADS_PER_PAGE, LEAF_ENTRY_BYTES, LEAF_HEAD_BYTES, LEVELS_MAX,
-    LIST_BYTES_MAX, MAGIC, OFFSETS_PER_PAGE, Part, RunHead, SUMMARIES_PER_PAGE, StoredSummary, VERSION, WITH_OFFSETS, filter_bits,
-    filter_block, put_number,
+    LIST_BYTES_MAX, MAGIC, OFFSETS_PER_PAGE, Part, RunHead, SUMMARIES_PER_PAGE, StoredSummary, StoredZone, VERSION, WITH_OFFSETS,
+    ZONES_PER_PAGE, filter_bits, filter_block, put_number,
 };
 use super::page::{PAGE_BYTES, PAYLOAD_BYTES, seal};
 use super::run::{Posting, Summary};
+use super::zone::Zone;
 use crate::disk::DiskFile;
 use crate::sync::Arc;
 
@@ -267,7 +268,7 @@ impl RunWriter {
     }
 
     /// Writes what belongs behind the leaves, and the head. Nothing is synced.
-    pub(super) fn finish(mut self, summaries: &[Summary], tables: &[u32], heads: &[BucketHead]) -> io::Result<Target> {
+    pub(super) fn finish(mut self, summaries: &[Summary], tables: &[u32], zones: &[Zone], heads: &[BucketHead]) -> io::Result<Target> {
         self.close_entry()?;
         if !self.leaf.keys.is_empty() {
             self.close_leaf()?;
@@ -308,6 +309,8 @@ impl RunWriter {
         head.summaries = self.put_all(&summaries, SUMMARIES_PER_PAGE)?;
         let tables: Vec<U32> = tables.iter().map(|offset| U32::new(*offset)).collect();
         head.tables = self.put_all(&tables, OFFSETS_PER_PAGE)?;
+        let zones: Vec<StoredZone> = zones.iter().map(|zone| (*zone).into()).collect();
+        head.zones = self.put_all(&zones, ZONES_PER_PAGE)?;
         let entry = |head: &BucketHead| HeadEntry {
             bucket: head.bucket.into(),
             reserved: [0; 6],

@@ -184,14 +184,29 @@ impl View {
     /// All events in order of position.
     #[must_use]
     pub fn events(&self) -> Events<'_> {
-        Events::new(self, 0, self.limit)
+        self.scan(0, self.limit)
     }
 
     /// The events at these positions, in order.
     #[must_use]
     pub fn events_in(&self, positions: RangeInclusive<Position>) -> Events<'_> {
         let (first, last) = (positions.start().0, positions.end().0);
-        Events::new(self, first, self.limit.min(last.saturating_add(1)))
+        self.scan(first, self.limit.min(last.saturating_add(1)))
+    }
+
+    /// The events that claim to have occurred in this time, in order of position. Where the index knows the earliest and the latest of 64 records, what lies
+    /// between is not read.
+    #[must_use]
+    pub fn events_occurred(&self, times: RangeInclusive<Timestamp>) -> Events<'_> {
+        Events::new(self, 0, self.limit).occurred(times)
+    }
+
+    fn scan(&self, from: u64, to: u64) -> Events<'_> {
+        let events = Events::new(self, from, to);
+        match self.filter {
+            Filter::OccurredAt(time) => events.occurred(Timestamp::MIN..=time),
+            Filter::None | Filter::Version(_) => events,
+        }
     }
 
     /// The last `count` events, in order.
