@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use chainring::{AsOf, Durability, Event, Options, Position, Request, Store, Version};
+use chainring::{AsOf, Durability, Event, EventRef, Fold, Options, Position, ReadError, Request, Snapshots, Store, Timestamp, Version};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
 const EVENTS_PER_STREAM: u64 = 100;
+/// By the time that they claim.
+const EVENTS_PER_SECOND: u64 = 10;
 const BATCH: u64 = 1000;
 const BODY_BYTES: usize = 256;
 /// Streams and ids that are asked for.
@@ -126,13 +128,22 @@ fn name(stream: u64) -> String {
     format!("order-{stream:09}")
 }
 
-fn event(random: &mut Random, streams: u64) -> Event {
+/// When the event with this number claims to have occurred: ten of them a second, not in order, within half a minute of each other.
+fn occurred(random: &mut Random, number: u64) -> Timestamp {
+    Timestamp { seconds: 1_700_000_000 + (number / EVENTS_PER_SECOND + random.below(30)) as i64, nanoseconds: 0 }
+}
+
+fn event(random: &mut Random, number: u64, streams: u64) -> Event {
     const TYPES: [&str; 4] = ["OrderPlaced", "OrderPaid", "OrderShipped", "NoteAdded"];
+    let occurred = occurred(random, number);
     let number = random.next();
     let mut body = format!("{{\"id\":\"{number:016x}\",\"note\":\"").into_bytes();
     body.resize(BODY_BYTES - 2, b'a' + (number % 26) as u8);
     body.extend_from_slice(b"\"}");
-    Event::new(name(random.below(streams)), TYPES[(number % 4) as usize]).actor(format!("agent-{}", number % 50)).body(body)
+    Event::new(name(random.below(streams)), TYPES[(number % 4) as usize])
+        .actor(format!("agent-{}", number % 50))
+        .occurred_at(occurred)
+        .body(body)
 }
 
 fn fill(dir: &Path, to: u64, streams: u64, heads_bytes_max: u64, kill: bool) -> Done {
@@ -144,7 +155,7 @@ fn fill(dir: &Path, to: u64, streams: u64, heads_bytes_max: u64, kill: bool) -> 
     let (start, mut done, mut longest) = (Instant::now(), from, 0.0_f64);
     while done < to {
         let count = BATCH.min(to - done);
-        let events = (0..count).map(|_| event(&mut random, streams)).collect();
+        let events = (0..count).map(|at| event(&mut random, done + at, streams)).collect();
         let asked = Instant::now();
         log.append(Request::batch(events).durability(Durability::Written))?;
         longest = longest.max(milliseconds(asked));
@@ -219,6 +230,22 @@ fn ask(dir: &Path) -> Done {
         black_box(store.at(AsOf::RecordedAt(instant))?);
         Ok(())
     }))?;
+    // States of the streams that are in memory by now; once, so that there are snapshots.
+    let snapshots = Snapshots::open(dir.join("snapshots"))?;
+    let states: Vec<(&String, u64)> = streams.iter().map(|stream| (stream, from + random.below(to - from + 1))).collect();
+    let state = |&(stream, instant): &(&String, u64)| {
+        black_box(store.at(AsOf::RecordedAt(instant))?.state(stream, &Written, &snapshots)?);
+        Ok(())
+    };
+    states.iter().try_for_each(state)?;
+    let state_us = percentiles(states.iter().map(state))?;
+    let occurred_us = percentiles((0..ASKED).map(|_| {
+        let second = occurred(&mut Random(0), random.below(stats.events));
+        for event in view.events_occurred(second..=second) {
+            black_box(event?.body());
+        }
+        Ok(())
+    }))?;
     println!(
         "{}",
         json!({
@@ -234,6 +261,8 @@ fn ask(dir: &Path) -> Done {
             "locate_us": locate_us,
             "locate_absent_us": absent_us,
             "as_of_instant_us": instant_us,
+            "state_as_of_instant_us": state_us,
+            "occurred_in_a_second_us": occurred_us,
             "peak_memory_bytes": status_bytes("VmHWM:"),
             "anonymous_memory_bytes": status_bytes("RssAnon:"),
         })
@@ -250,6 +279,34 @@ fn index_bytes(dir: &Path) -> Done<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// How many events a stream has, and how many bytes are in them.
+struct Written;
+
+impl Fold for Written {
+    type State = (u64, u64);
+    const ID: &'static str = "written";
+    const VERSION: u32 = 1;
+
+    fn begin(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn apply(&self, (events, bytes): &mut (u64, u64), event: &EventRef<'_>) -> Result<(), ReadError> {
+        *events += 1;
+        *bytes += event.body().map_or(0, |body| body.len() as u64);
+        Ok(())
+    }
+
+    fn encode(&self, (events, bytes): &(u64, u64)) -> Vec<u8> {
+        [events.to_le_bytes(), bytes.to_le_bytes()].concat()
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Option<(u64, u64)> {
+        let (events, bytes) = bytes.split_first_chunk()?;
+        Some((u64::from_le_bytes(*events), u64::from_le_bytes(bytes.try_into().ok()?)))
+    }
 }
 
 /// Reads a stream from its beginning; how many events it has.
