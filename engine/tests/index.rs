@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use chainring::{AppendError, AsOf, Event, EventId, Events, Expected, Log, Opened, Options, Position, Request, Store, Timestamp, Version};
+use chainring::{
+    AppendError, AsOf, By, Event, EventId, EventRef, Events, Expected, Log, Opened, Options, Position, Request, Store, Timestamp, Version,
+};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const STREAMS: u64 = 40;
@@ -194,6 +196,39 @@ fn answers_are_the_same_with_and_without_an_index() {
     index(&log);
     compare(&log, &scan(&log), 6);
     assert!(!runs(path).is_empty(), "it was made anew");
+}
+
+#[test]
+fn what_was_just_appended_is_found_by_what_it_names_and_claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = options().open(directory.path()).unwrap();
+    let first = log.latest().end().0;
+    let mut old = None;
+    for number in 0..1500 {
+        log.append(event(number)).unwrap();
+        // Runs come late, some of them between two questions.
+        if number % 400 == 399 {
+            index(&log);
+        }
+        if number % 9 > 0 {
+            continue;
+        }
+        let view = log.latest();
+        let numbers = |events: Vec<EventRef<'_>>| events.iter().map(|event| event.position().0 - first).collect::<Vec<_>>();
+        for (view, to) in [(&view, number + 1), (old.get_or_insert_with(|| view.clone()), 1)] {
+            for from in [0, number / 2, number.saturating_sub(3)] {
+                let named = view.events_by(By::Type("Third"), Position(first + from)).collect::<Result<Vec<_>, _>>().unwrap();
+                assert_eq!(numbers(named), (from..to).filter(|number| number.is_multiple_of(3)).collect::<Vec<_>>());
+                let times = at(from as i64)..=at(from as i64 + 10);
+                let claimed = view.events_occurred(times.clone()).collect::<Result<Vec<_>, _>>().unwrap();
+                let expected = (0..to).filter(|number| occurred(*number).is_some_and(|seconds| times.contains(&at(seconds))));
+                assert_eq!(numbers(claimed), expected.collect::<Vec<_>>());
+            }
+        }
+        if number % 200 == 0 {
+            old = Some(log.at(AsOf::Position(Position(first))).unwrap());
+        }
+    }
 }
 
 #[test]

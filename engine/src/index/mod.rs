@@ -25,6 +25,7 @@ mod key;
 mod layout;
 mod page;
 mod run;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -35,6 +36,7 @@ pub(crate) use key::{Keys, Mixer, Term};
 pub(crate) use page::Broken;
 use run::Posting;
 pub(crate) use run::{Run, Summary};
+use tail::Tail;
 use write::Target;
 use zone::stretches;
 
@@ -94,18 +96,17 @@ impl Runs {
         None
     }
 
-    /// Of the first segment that has records at or behind a position and may hold an event that claims such a time: the stretches of records that may, from
-    /// position to position, and the position after its last record. What is in no run may hold anything.
-    fn claimed(&self, from: u64, times: &RangeInclusive<Timestamp>) -> Result<(Vec<(u64, u64)>, u64), Trouble> {
+    /// See [`Index::claimed`]. `None` if no segment in a run may.
+    fn claimed(&self, from: u64, times: &RangeInclusive<Timestamp>) -> Result<Option<Stretches>, Trouble> {
         for run in self.iter().filter(|run| run.next_position() > from) {
             let may_hold = |summary: &&Summary| summary.next_position > from && summary.claimed.may_hold(times);
             if let Some(summary) = run.summaries.iter().find(may_hold) {
                 let zones = run.zones(summary.number).map_err(|Broken| Trouble::Run(Arc::clone(run)))?;
                 let (first, next) = (summary.first_position, summary.next_position);
-                return Ok((stretches(&zones, first, next, from, times), next));
+                return Ok(Some((stretches(&zones, first, next, from, times), next)));
             }
         }
-        Ok((vec![(from.max(self.end()), u64::MAX)], u64::MAX))
+        Ok(None)
     }
 
     /// Oldest first.
@@ -181,6 +182,9 @@ impl From<ReadError> for Trouble {
 /// A position, and where its frame is if its segment has this salt.
 pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
+/// Stretches of records, from position to position, and the position from which on to ask again.
+pub(crate) type Stretches = (Vec<(u64, u64)>, u64);
+
 /// What was done for the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -205,6 +209,8 @@ pub(crate) struct Index {
     work: Mutex<()>,
     /// The segment that has ended last, still in memory.
     ended: Mutex<Option<Arc<Segment>>>,
+    /// What is in no run, as far as somebody asked.
+    tail: Mutex<Tail>,
     is_stopped: AtomicBool,
 }
 
@@ -260,6 +266,7 @@ impl Index {
             runs: RwLock::new(Arc::new(runs)),
             work: Mutex::new(()),
             ended: Mutex::new(None),
+            tail: Mutex::new(Tail::default()),
             is_stopped: AtomicBool::new(false),
         })
     }
@@ -400,17 +407,41 @@ impl Index {
         })
     }
 
-    /// As [`Runs::claimed`].
+    /// The positions from one on and below a limit that may be under the key of a mention, rising, of the part of the log that is in no run, and where that
+    /// part begins. `catalog` has all below the limit.
+    ///
+    /// # Errors
+    /// Damage, or an error of the device.
+    pub(crate) fn unindexed(&self, catalog: &Catalog, limit: u64, key: u64, from: u64) -> Result<(u64, Vec<u64>), ReadError> {
+        let mut tail = lock(&self.tail);
+        tail.extend(catalog, &self.keys, self.runs().end(), limit)?;
+        Ok((tail.from(), tail.positions(key, from)))
+    }
+
+    /// Of the first segment that has records at or behind a position and may hold an event that claims such a time: the stretches of records that may. What is in
+    /// no run counts as one segment, up to the limit. `catalog` has all below that.
     ///
     /// # Errors
     /// As for [`Index::ask`].
     pub(crate) fn claimed(
         &self,
         catalog: &Catalog,
+        limit: u64,
         from: u64,
         times: &RangeInclusive<Timestamp>,
-    ) -> Result<(Vec<(u64, u64)>, u64), ReadError> {
-        self.ask(catalog, |runs| runs.claimed(from, times))
+    ) -> Result<Stretches, ReadError> {
+        loop {
+            let indexed_to = self.runs().end();
+            if let Some(found) = self.ask(catalog, |runs| runs.claimed(from, times))? {
+                return Ok(found);
+            }
+            let mut tail = lock(&self.tail);
+            tail.extend(catalog, &self.keys, self.runs().end(), limit)?;
+            // Else more came into runs meanwhile, which are asked again.
+            if tail.from() == indexed_to {
+                return Ok((tail.claimed(from, times), limit));
+            }
+        }
     }
 
     /// Calls `found` with the place in `keys` and the position of everything that may be under these keys, run by run: many keys are asked of one run before

@@ -12,7 +12,6 @@ use chainring_format::{EventId, StreamId};
 
 use super::View;
 use super::event::EventRef;
-use super::naming::Naming;
 use crate::error::ReadError;
 
 /// What makes an event depend on another one.
@@ -34,7 +33,7 @@ impl View {
     /// # Errors
     /// [`ReadError::NotFound`] if the event is not in view; damage, or an error of the device.
     pub fn dependents(&self, of: EventId, relation: Relation) -> Result<Vec<EventRef<'_>>, ReadError> {
-        dependents(&mut Naming::new(self), &[self.event_with_id(of)?], relation)
+        dependents(self, &[self.event_with_id(of)?], relation)
     }
 
     /// Intents without an outcome, in order: what was about to be tried, and nobody has said what came of it. An outcome is an event of that class that the intent
@@ -43,13 +42,12 @@ impl View {
     /// # Errors
     /// Damage, or an error of the device.
     pub fn open_intents(&self) -> Result<Vec<EventRef<'_>>, ReadError> {
-        let naming = &mut Naming::new(self);
         let intent = Mention::Class(Class::Intent);
         let mut open = Vec::new();
-        for event in naming.events(intent, 0, |mention| mention == intent)? {
+        for event in self.naming(intent, 0, |mention| mention == intent)? {
             let caused = Mention::Causation(event.event_id());
             let mut has_outcome = false;
-            for outcome in naming.events(caused, event.position().0, |mention| mention == caused)? {
+            for outcome in self.naming(caused, event.position().0, |mention| mention == caused)? {
                 has_outcome |= outcome.metadata()?.class == Some(Class::Outcome);
             }
             if !has_outcome {
@@ -78,11 +76,11 @@ impl View {
 }
 
 /// Everything that depends on any of these events, without them, in order of position.
-pub(super) fn dependents<'v>(naming: &mut Naming<'v>, roots: &[EventRef<'v>], relation: Relation) -> Result<Vec<EventRef<'v>>, ReadError> {
+pub(super) fn dependents<'v>(view: &'v View, roots: &[EventRef<'v>], relation: Relation) -> Result<Vec<EventRef<'v>>, ReadError> {
     let mut walk = Walk { relation, found: BTreeMap::new(), ahead: BinaryHeap::new(), streams: HashMap::new() };
     walk.take_in(roots.iter().copied());
     while let Some(Reverse(position)) = walk.ahead.pop() {
-        walk.expand(naming, walk.found[&position])?;
+        walk.expand(view, walk.found[&position])?;
     }
     roots.iter().for_each(|root| _ = walk.found.remove(&root.position().0));
     Ok(walk.found.into_values().collect())
@@ -107,18 +105,18 @@ impl<'v> Walk<'v> {
     }
 
     /// Finds what depends on an event directly.
-    fn expand(&mut self, naming: &mut Naming<'v>, event: EventRef<'v>) -> Result<(), ReadError> {
+    fn expand(&mut self, view: &'v View, event: EventRef<'v>) -> Result<(), ReadError> {
         // The events of a batch happen at once, in whatever order they stand.
         let from = event.position().0 - event.batch().map_or(0, |(index, _)| u64::from(index));
         let (version, relation) = (event.version().0, self.relation);
         let caused = Mention::Causation(event.event_id());
-        self.take_in(naming.events(caused, from, |mention| mention == caused)?);
+        self.take_in(view.naming(caused, from, |mention| mention == caused)?);
         match self.streams.entry(event.stream_id()) {
             Entry::Occupied(found) if *found.get() <= version => return Ok(()),
             entry => _ = entry.insert_entry(version),
         }
         let stream = event.stream()?;
-        let reads = naming.events(Mention::Reads(stream, version), from, |mention| match mention {
+        let reads = view.naming(Mention::Reads(stream, version), from, |mention| match mention {
             Mention::Reads(read, at) => read == stream && at >= version,
             Mention::Checked(read, at) => relation == Relation::CausationReadsAndChecked && read == stream && at >= version,
             _ => false,

@@ -1,84 +1,97 @@
-//! Many questions of the same view for events that name something. The index answers them; what it does not have yet is read once, for all of them.
+//! Events that name something, looked up in the index.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use chainring_format::metadata::{Mention, mentions};
 
 use super::View;
 use super::event::EventRef;
-use super::scan::Events;
 use crate::error::ReadError;
 use crate::index::Term;
 
 /// Positions that are looked up together.
 const LOOKED_UP: usize = 1024;
 
-/// Whether this is something that is asked for here.
-fn is_asked_for(mention: Mention<'_>) -> bool {
-    matches!(mention, Mention::Causation(_) | Mention::Reads(..) | Mention::Checked(..) | Mention::Compensates(_) | Mention::Class(_))
-}
-
-/// Asks of one view, about causes, reads, classes, and what was compensated.
+/// Events in order of position that may name a thing: most do, and whoever asks looks. After an error it is at its end.
 #[derive(Debug)]
-pub(super) struct Naming<'v> {
+pub(super) struct Named<'v> {
     view: &'v View,
-    /// Positions of events that are not in the index, by what they name; read at first need.
-    tail: Option<HashMap<u64, Vec<u64>>>,
+    key: u64,
+    /// Where the next look into the index begins.
+    from: u64,
+    /// Positions that were looked up.
+    found: VecDeque<u64>,
+    /// There are no others.
+    is_all: bool,
 }
 
-impl<'v> Naming<'v> {
-    pub(super) fn new(view: &'v View) -> Naming<'v> {
-        Naming { view, tail: None }
+impl View {
+    /// Events from a position on that may name this.
+    pub(super) fn may_name(&self, what: Mention<'_>, from: u64) -> Named<'_> {
+        let key = self.shared.index.key(&Term::Mention(what));
+        Named { view: self, key, from, found: VecDeque::new(), is_all: false }
     }
 
-    /// Events from a position on that name something of which `is_it` holds, in order.
-    pub(super) fn events(
-        &mut self,
-        what: Mention<'_>,
-        mut from: u64,
-        is_it: impl Fn(Mention<'_>) -> bool,
-    ) -> Result<Vec<EventRef<'v>>, ReadError> {
-        let view = self.view;
-        let index = &view.shared.index;
-        let key = index.key(&Term::Mention(what));
-        // Before the index is asked: what comes into it meanwhile is found twice, not missed.
-        let mut positions: Vec<u64> = self.tail()?.get(&key).into_iter().flatten().copied().filter(|position| *position >= from).collect();
-        loop {
-            let indexed = index.first_from(&view.shared.catalog(), key, from, LOOKED_UP)?;
-            positions.extend(&indexed);
-            match indexed.last() {
-                Some(last) if indexed.len() == LOOKED_UP => from = last + 1,
-                _ => break,
-            }
-        }
-        positions.sort_unstable();
-        positions.dedup();
-        let mut events = Vec::new();
-        for position in positions.into_iter().take_while(|position| *position < view.limit) {
-            let event = view.record(position)?;
+    /// Events from a position on that name something of which `is_it` holds; `what` is such a thing.
+    pub(super) fn naming(&self, what: Mention<'_>, from: u64, is_it: impl Fn(Mention<'_>) -> bool) -> Result<Vec<EventRef<'_>>, ReadError> {
+        let is_named_by = |event: &EventRef<'_>| {
             let mut is_named = false;
             mentions(event.metadata_bytes(), |mention| is_named |= is_it(mention));
-            if is_named && event.is_event() && view.shows(&event) {
-                events.push(event);
+            is_named
+        };
+        self.may_name(what, from).filter(|event| event.as_ref().map_or(true, is_named_by)).collect()
+    }
+}
+
+impl<'v> Named<'v> {
+    fn step(&mut self) -> Result<Option<EventRef<'v>>, ReadError> {
+        let view = self.view;
+        loop {
+            while let Some(position) = self.found.pop_front() {
+                if position >= view.limit {
+                    self.is_all = true;
+                    return Ok(None);
+                }
+                let event = view.record(position)?;
+                if event.is_event() && view.shows(&event) {
+                    return Ok(Some(event));
+                }
             }
+            if self.is_all {
+                return Ok(None);
+            }
+            self.look_up()?;
         }
-        Ok(events)
     }
 
-    fn tail(&mut self) -> Result<&HashMap<u64, Vec<u64>>, ReadError> {
-        if self.tail.is_none() {
-            let index = &self.view.shared.index;
-            let mut tail: HashMap<u64, Vec<u64>> = HashMap::new();
-            for event in Events::new(self.view, index.runs().end(), self.view.limit) {
-                let event = event?;
-                mentions(event.metadata_bytes(), |mention| {
-                    if is_asked_for(mention) {
-                        tail.entry(index.key(&Term::Mention(mention))).or_default().push(event.position().0);
-                    }
-                });
+    fn look_up(&mut self) -> Result<(), ReadError> {
+        let index = &self.view.shared.index;
+        let indexed_to = index.runs().end();
+        let mut found = index.first_from(&self.view.shared.catalog(), self.key, self.from, LOOKED_UP)?;
+        if let Some(last) = found.last() {
+            self.from = last + 1;
+        } else {
+            let (start, rest) = index.unindexed(&self.view.catalog, self.view.limit, self.key, self.from)?;
+            // Else more came into runs meanwhile, which are asked again.
+            self.is_all = start == indexed_to;
+            if self.is_all {
+                found = rest;
             }
-            self.tail = Some(tail);
         }
-        Ok(self.tail.as_ref().expect("was just read"))
+        self.found.extend(found);
+        Ok(())
+    }
+}
+
+impl<'v> Iterator for Named<'v> {
+    type Item = Result<EventRef<'v>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.step().transpose();
+        if !matches!(next, Some(Ok(_))) {
+            self.is_all = true;
+            self.found.clear();
+        }
+        next
     }
 }

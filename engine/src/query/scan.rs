@@ -73,8 +73,8 @@ impl<'a> Events<'a> {
         } else if claimed.asked_to >= self.limit {
             self.position = self.limit;
         } else {
-            let shared = &self.view.shared;
-            (claimed.stretches, claimed.asked_to) = shared.index.claimed(&shared.catalog(), claimed.asked_to, &claimed.times)?;
+            let index = &self.view.shared.index;
+            (claimed.stretches, claimed.asked_to) = index.claimed(&self.view.catalog, self.limit, claimed.asked_to, &claimed.times)?;
             claimed.stretches.reverse();
         }
         Ok(())

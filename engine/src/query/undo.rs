@@ -11,7 +11,6 @@ use chainring_format::{EventId, Position, StreamId, Version};
 use super::View;
 use super::event::EventRef;
 use super::lineage::{Relation, dependents};
-use super::naming::Naming;
 use crate::error::ReadError;
 
 /// What taking events back means.
@@ -38,15 +37,14 @@ impl View {
     /// # Errors
     /// [`ReadError::NotFound`] if one of them is not in view; damage, or an error of the device.
     pub fn undo_plan(&self, events: &[EventId]) -> Result<UndoPlan<'_>, ReadError> {
-        let naming = &mut Naming::new(self);
         let mut all = events.iter().map(|event| self.event_with_id(*event)).collect::<Result<Vec<_>, _>>()?;
-        all.extend(dependents(naming, &all, Relation::CausationAndReads)?);
+        all.extend(dependents(self, &all, Relation::CausationAndReads)?);
         all.sort_unstable_by_key(EventRef::position);
         all.dedup_by_key(|event| event.position());
 
         let mut compensated = Vec::new();
         for event in &all {
-            compensated.extend(live_compensation(naming, event)?.map(|by| (*event, by)));
+            compensated.extend(live_compensation(self, event)?.map(|by| (*event, by)));
         }
         let undone: HashSet<EventId> = compensated.iter().flat_map(|(event, by)| [event.event_id(), by.event_id()]).collect();
 
@@ -76,7 +74,7 @@ impl View {
     /// # Errors
     /// [`ReadError::NotFound`] if the event is not in view; damage, or an error of the device.
     pub fn compensation_of(&self, event: EventId) -> Result<Option<EventRef<'_>>, ReadError> {
-        live_compensation(&mut Naming::new(self), &self.event_with_id(event)?)
+        live_compensation(self, &self.event_with_id(event)?)
     }
 
     /// Whether taking an event back leaves every event with one compensation in force at most. Gives the one that it would not go with: what took the event back
@@ -86,16 +84,15 @@ impl View {
     /// # Errors
     /// Damage, or an error of the device.
     pub(crate) fn what_bars_undoing(&self, event: &EventRef<'_>) -> Result<(Option<EventId>, EventId), ReadError> {
-        let naming = &mut Naming::new(self);
         let mut at = *event;
-        let mut barred_by = live_compensation(naming, &at)?.map(|by| by.event_id());
+        let mut barred_by = live_compensation(self, &at)?.map(|by| by.event_id());
         // What is taken back loses its force, what it had taken back regains it, and so on.
         let mut regains = false;
         while let Some(target) = at.metadata()?.compensates {
             // Whatever is named there: this ends.
             let Some(target) = self.find_event(target)?.filter(|target| target.position() < at.position()) else { break };
             if regains && barred_by.is_none() {
-                barred_by = live_compensation(naming, &target)?.map(|by| by.event_id());
+                barred_by = live_compensation(self, &target)?.map(|by| by.event_id());
             }
             regains = !regains;
             at = target;
@@ -129,13 +126,13 @@ impl<'v> UndoPlan<'v> {
 }
 
 /// The compensation of an event that was not taken back itself; the newest, if a history from elsewhere has more than one.
-fn live_compensation<'v>(naming: &mut Naming<'v>, event: &EventRef<'v>) -> Result<Option<EventRef<'v>>, ReadError> {
+fn live_compensation<'v>(view: &'v View, event: &EventRef<'v>) -> Result<Option<EventRef<'v>>, ReadError> {
     // Compensations, those of compensations and so on, each with the position of what it takes back.
     let mut found: BTreeMap<Position, (EventRef<'v>, Position)> = BTreeMap::new();
     let mut ahead = vec![*event];
     while let Some(event) = ahead.pop() {
         let what = Mention::Compensates(event.event_id());
-        for compensation in naming.events(what, event.position().0 + 1, |mention| mention == what)? {
+        for compensation in view.naming(what, event.position().0 + 1, |mention| mention == what)? {
             if found.insert(compensation.position(), (compensation, event.position())).is_none() {
                 ahead.push(compensation);
             }
