@@ -2,7 +2,9 @@
 //!
 //! `growth run --dir DIR --to 10000000` fills one store step by step - a hundred events a stream, 256 bytes of body, batches of a thousand - and at each step
 //! closes it, opens it, asks it, kills a writer and opens it again. Every step is a process of its own, so nothing is warm in it that a user's process
-//! would not have warm. JSON lines to standard output.
+//! would not have warm. JSON lines to standard output; `growth draw FILE --svg FILE` makes a table and a picture of them.
+
+mod draw;
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,14 @@ enum Cmd {
         #[arg(long)]
         streams: Option<u64>,
     },
+    /// A table, to standard output, and a picture of what was measured
+    Draw {
+        /// What `run` wrote
+        measured: PathBuf,
+        /// Where the picture goes
+        #[arg(long)]
+        svg: PathBuf,
+    },
     /// One step: append until there are so many events, and close, or be killed
     #[command(hide = true)]
     Fill {
@@ -67,6 +77,7 @@ fn main() -> ExitCode {
         Cmd::Run { dir, to, heads_bytes_max, streams } => run(&dir, to, streams, heads_bytes_max.unwrap_or(256 << 20)),
         Cmd::Fill { dir, to, streams, heads_bytes_max, kill } => fill(&dir, to, streams, heads_bytes_max, kill),
         Cmd::Ask { dir } => ask(&dir),
+        Cmd::Draw { measured, svg } => draw::draw(&measured, &svg),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -225,12 +236,14 @@ fn ask(dir: &Path) -> Done {
         Ok(())
     }))?;
     let (from, to) = (view.event(Position(1))?.recorded_at_ns(), view.event(Position(stats.events))?.recorded_at_ns());
-    let instant_us = percentiles((0..ASKED).map(|_| {
-        let instant = from + random.below(to - from + 1);
-        black_box(store.at(AsOf::RecordedAt(instant))?);
+    // From here on everything is asked once before it is measured.
+    let instants: Vec<u64> = (0..ASKED).map(|_| from + random.below(to - from + 1)).collect();
+    let at = |instant: &u64| {
+        black_box(store.at(AsOf::RecordedAt(*instant))?);
         Ok(())
-    }))?;
-    // States of the streams that are in memory by now; once, so that there are snapshots.
+    };
+    instants.iter().try_for_each(at)?;
+    let instant_us = percentiles(instants.iter().map(at))?;
     let snapshots = Snapshots::open(dir.join("snapshots"))?;
     let states: Vec<(&String, u64)> = streams.iter().map(|stream| (stream, from + random.below(to - from + 1))).collect();
     let state = |&(stream, instant): &(&String, u64)| {
@@ -239,13 +252,15 @@ fn ask(dir: &Path) -> Done {
     };
     states.iter().try_for_each(state)?;
     let state_us = percentiles(states.iter().map(state))?;
-    let occurred_us = percentiles((0..ASKED).map(|_| {
-        let second = occurred(&mut Random(0), random.below(stats.events));
+    let seconds: Vec<Timestamp> = (0..ASKED).map(|_| occurred(&mut Random(0), random.below(stats.events))).collect();
+    let in_second = |&second: &Timestamp| {
         for event in view.events_occurred(second..=second) {
             black_box(event?.body());
         }
         Ok(())
-    }))?;
+    };
+    seconds.iter().try_for_each(in_second)?;
+    let occurred_us = percentiles(seconds.iter().map(in_second))?;
     println!(
         "{}",
         json!({
