@@ -217,7 +217,7 @@ pub(super) fn merge(file: Arc<dyn DiskFile>, runs: &[Arc<Run>], stop: impl Fn() 
         next_position: last.next_position(),
         keys_max: runs.iter().map(|run| run.entries()).sum(),
     };
-    let mut writer = RunWriter::new(Target::File(file), plan);
+    let mut writer = RunWriter::new(Target::File(file, 0), plan);
     let broken = |index: usize| move |Broken| MergeError::Broken(Arc::clone(&runs[index]));
     let mut all = Vec::with_capacity(runs.len());
     for (index, run) in runs.iter().enumerate() {

@@ -22,13 +22,26 @@ use crate::sync::Arc;
 /// Where a run is written to.
 pub(super) enum Target {
     Memory(Vec<u8>),
-    File(Arc<dyn DiskFile>),
+    /// With the bytes that were written and not synced.
+    File(Arc<dyn DiskFile>, u64),
 }
+
+/// Bytes of a file that are written before they are synced. Gigabytes that wait for one sync at the end would be in the way of the syncs of a log that is being
+/// written: a file system that writes data before its journal takes them along.
+const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
 
 impl Target {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         match self {
-            Target::File(file) => file.write_all_at(bytes, offset),
+            Target::File(file, unsynced) => {
+                file.write_all_at(bytes, offset)?;
+                *unsynced += bytes.len() as u64;
+                if *unsynced >= UNSYNCED_BYTES_MAX {
+                    *unsynced = 0;
+                    file.sync_data()?;
+                }
+                Ok(())
+            }
             Target::Memory(memory) => {
                 let (start, end) = (offset as usize, offset as usize + bytes.len());
                 memory.resize(memory.len().max(end), 0);
