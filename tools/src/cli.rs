@@ -274,6 +274,15 @@ pub(crate) struct Export {
     /// Last position
     #[arg(long, value_name = "POSITION", default_value_t = u64::MAX, hide_default_value = true)]
     pub(crate) to: u64,
+    /// Instead of that a receipt for this event, as a COSE_Sign1 (RFC 9942)
+    #[arg(long, value_name = "EVENT", requires_all = ["key", "out"], conflicts_with_all = ["stream", "from", "to"])]
+    pub(crate) cose: Option<String>,
+    /// The key that signed the checkpoint
+    #[arg(long, value_name = "FILE", requires = "cose")]
+    pub(crate) key: Option<PathBuf>,
+    /// The file for the receipt
+    #[arg(long, value_name = "FILE", requires = "cose")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// A point in the history of the log.

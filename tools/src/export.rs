@@ -9,6 +9,7 @@ use crate::cli::Export;
 use crate::form::export::{Told, members};
 use crate::form::members::Members;
 use crate::output::{Answer, Failure, Out, progress};
+use crate::trust::cose;
 
 /// Appends one event's fields to an object.
 pub(crate) fn put(event: &EventRef<'_>, to: &mut Members<'_>) -> Result<(), ReadError> {
@@ -27,6 +28,9 @@ pub(crate) fn put(event: &EventRef<'_>, to: &mut Members<'_>) -> Result<(), Read
 
 /// The command.
 pub(crate) fn run(path: &Path, args: &Export, out: &mut Out) -> Answer {
+    if let (Some(event), Some(key), Some(to)) = (&args.cose, &args.key, &args.out) {
+        return cose::export(path, event, key, to, out);
+    }
     let store = Store::open(path)?;
     let view = store.latest();
     let range = Position(args.from)..=Position(args.to);

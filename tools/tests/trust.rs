@@ -730,6 +730,78 @@ fn peers_take_our_notes_and_proofs() {
 
 /// Whoever has nothing but the static files comes to the root of the checkpoint, also when they were written as the log grew.
 #[test]
+fn a_receipt_in_cose_leads_to_the_signed_root() {
+    use coset::cbor::Value;
+    use coset::{CborSerializable, CoseSign1, TaggedCborSerializable, iana};
+    use ed25519_dalek::{Signature, VerifyingKey};
+
+    let place = Place::new("cose");
+    let path = |name: &str| -> String { place.join(name).to_str().unwrap().to_owned() };
+    let keys = ["key", "other"].map(|name| KeyFile::generate(place.join(name), "log.example/cose").unwrap());
+    let log = Options::new().origin("log.example/cose").open(place.log()).unwrap();
+    append(&log, 0, 100);
+    log.sealer(Arc::new(KeyFile::load(place.join("key")).unwrap())).unwrap().seal().unwrap();
+    let event = log.latest().event(Position(37)).unwrap().event_id().to_string();
+    log.close().unwrap();
+    let export = ["export", "--cose", &event, "--out", &path("receipt"), "--json", "--key"];
+    assert_eq!(run(&place.log(), &[&export[..], &[&path("other")]].concat()).code, 1, "this key has not signed the checkpoint");
+    let told = ran(&place, &[&export[..], &[&path("key")]].concat());
+    let bytes = fs::read(path("receipt")).unwrap();
+    assert_eq!(told["bytes"], bytes.len());
+
+    // What somebody does who knows the standards only: RFC 9942, section 4.3, and RFC 9162, section 2.1.3.2.
+    let unhex =
+        |text: &str| -> Vec<u8> { (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect() };
+    let leaf = unhex(told["leaf"].as_str().unwrap());
+    let accept = |bytes: &[u8]| -> Option<(u64, [u8; 32])> {
+        let sign1 = CoseSign1::from_tagged_slice(bytes).ok()?;
+        let protected = &sign1.protected.header;
+        let is_of_our_kind = protected.alg == Some(coset::Algorithm::Assigned(iana::Algorithm::EdDSA))
+            && protected.rest == [(coset::Label::Int(395), Value::from(1))]
+            && sign1.payload.is_none();
+        let [(coset::Label::Int(396), Value::Map(proofs))] = &sign1.unprotected.rest[..] else { return None };
+        let [(Value::Integer(kind), Value::Array(proofs))] = &proofs[..] else { return None };
+        let [Value::Bytes(proof)] = &proofs[..] else { return None };
+        let Value::Array(proof) = Value::from_slice(proof).ok()? else { return None };
+        let [Value::Integer(size), Value::Integer(index), Value::Array(path)] = &proof[..] else { return None };
+        let (size, index) = (u64::try_from(*size).ok()?, u64::try_from(*index).ok()?);
+        let sha256 = |parts: &[&[u8]]| -> [u8; 32] { <sha2::Sha256 as sha2::Digest>::digest(parts.concat()).into() };
+        let (mut first, mut last, mut root) = (index, size.checked_sub(1)?, sha256(&[&[0], &leaf]));
+        for hash in path {
+            let hash = hash.as_bytes()?;
+            (last > 0).then_some(())?;
+            if first % 2 == 1 || first == last {
+                root = sha256(&[&[1], hash, &root]);
+                while first % 2 == 0 && first > 0 {
+                    (first, last) = (first / 2, last / 2);
+                }
+            } else {
+                root = sha256(&[&[1], &root, hash]);
+            }
+            (first, last) = (first / 2, last / 2);
+        }
+        let key = VerifyingKey::from_bytes(&chainring::Signer::public_key(&keys[0])).unwrap();
+        let verify =
+            |signature: &[u8], signed: &[u8]| key.verify_strict(signed, &Signature::from_slice(signature).map_err(|_| ())?).map_err(|_| ());
+        let is_signed = sign1.verify_detached_signature(&root, &[], verify).is_ok();
+        (is_of_our_kind && *kind == (-1).into() && last == 0 && index < size && is_signed).then_some((index, root))
+    };
+    let said = (37, unhex(told["root"].as_str().unwrap()).try_into().unwrap());
+    assert_eq!(accept(&bytes), Some(said));
+    let mut accepted = 0;
+    for at in 0..bytes.len() {
+        for bit in [0, 3, 7] {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << bit;
+            // The size is not signed: another one with the same path says the same of the record.
+            assert!(accept(&changed).is_none_or(|found| found == said), "byte {at}");
+            accepted += usize::from(accept(&changed).is_some());
+        }
+    }
+    assert!(accepted <= 3, "{accepted} changes");
+}
+
+#[test]
 fn tiles_give_the_root_of_the_checkpoint() {
     use sha2::{Digest, Sha256};
     let Sealed { place, log, sealer, .. } = sealed("tiles");

@@ -177,7 +177,7 @@ impl Prover {
     pub fn receipt(&self, position: Position) -> Result<String, ProveError> {
         let record = self.record(position.0)?;
         let mut out = format!("c2sp.org/tlog-proof@v1\nextra {}\nindex {position}\n", encode(&record.leaf));
-        for hash in self.path(position.0)? {
+        for hash in self.inclusion(position)? {
             out.push_str(&encode(&hash));
             out.push('\n');
         }
@@ -226,6 +226,20 @@ impl Prover {
         Ok(self.record(position.0)?.leaf)
     }
 
+    /// The hashes that lead from the link of the record at a position to the root of the checkpoint (RFC 9162, section 2.1.3).
+    ///
+    /// # Errors
+    /// As for [`Prover::receipt`].
+    pub fn inclusion(&self, Position(position): Position) -> Result<Vec<Hash>, ProveError> {
+        if position >= self.head.size {
+            return Err(ProveError::NotYetSealed { size: self.head.size });
+        }
+        let path = inclusion(&self.tree.over(&self.catalog), position, self.head.size)?;
+        let link = self.catalog.frame(position)?.link();
+        let is_right = root_by_inclusion(&link, position, self.head.size, &path) == Some(self.head.root);
+        if is_right { Ok(path) } else { Err(DAMAGED_HASHES) }
+    }
+
     /// Hashes of the tree: the roots over `2^level` records each, `count` of them from the one with number `first` on. What tiles are made of.
     ///
     /// # Errors
@@ -252,7 +266,7 @@ impl Prover {
         let mut out = self.begin("event", saved)?;
         out.line("stream", &[&encode(name.as_bytes())]);
         out.event(&record);
-        out.line("proof", &[&position.to_string(), &encode(self.path(position.0)?.as_flattened())]);
+        out.line("proof", &[&position.to_string(), &encode(self.inclusion(position)?.as_flattened())]);
         Ok(out.end(&self.note))
     }
 
@@ -272,7 +286,7 @@ impl Prover {
         // The seal, which binds the heads.
         let seal = self.record(self.head.size - 1)?;
         out.line("seal", &[&encode(&seal.leaf), &encode(seal.frame.body().unwrap_or_default())]);
-        out.line("seal-proof", &[&encode(self.path(self.head.size - 1)?.as_flattened())]);
+        out.line("seal-proof", &[&encode(self.inclusion(Position(self.head.size - 1))?.as_flattened())]);
         let bucket = id.bucket();
         let (count, link) = self.heads_tree.head(bucket);
         let mut at = self.buckets.get(bucket).map_or(0, |head| head.position);
@@ -293,7 +307,7 @@ impl Prover {
             out.event(&self.record(position)?);
         }
         if let Some(position) = last {
-            out.line("proof", &[&position.to_string(), &encode(self.path(position)?.as_flattened())]);
+            out.line("proof", &[&position.to_string(), &encode(self.inclusion(Position(position))?.as_flattened())]);
         }
         Ok(out.end(&self.note))
     }
@@ -315,7 +329,7 @@ impl Prover {
         let mut out = Bundle(format!("chainring-bundle/v1\nclaim {claim}\n"));
         let genesis = self.record(0)?;
         out.line("genesis", &[&encode(&genesis.leaf), &encode(genesis.frame.body().unwrap_or_default())]);
-        out.line("genesis-proof", &[&encode(self.path(0)?.as_flattened())]);
+        out.line("genesis-proof", &[&encode(self.inclusion(Position(0))?.as_flattened())]);
         for body in self.rotations()? {
             out.line("rotation", &[&encode(body)]);
         }
@@ -338,16 +352,6 @@ impl Prover {
         }
         bodies.reverse();
         Ok(bodies)
-    }
-
-    fn path(&self, position: u64) -> Result<Vec<Hash>, ProveError> {
-        if position >= self.head.size {
-            return Err(ProveError::NotYetSealed { size: self.head.size });
-        }
-        let path = inclusion(&self.tree.over(&self.catalog), position, self.head.size)?;
-        let link = self.catalog.frame(position)?.link();
-        let is_right = root_by_inclusion(&link, position, self.head.size, &path) == Some(self.head.root);
-        if is_right { Ok(path) } else { Err(DAMAGED_HASHES) }
     }
 
     /// A record, its leaf made anew from what its frame says and from the links before it.

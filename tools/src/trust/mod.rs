@@ -12,6 +12,7 @@ pub(crate) mod anchored;
 mod artefact;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
+pub(crate) mod cose;
 #[cfg(feature = "http")]
 mod http;
 pub(crate) mod keys;

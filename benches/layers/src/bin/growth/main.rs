@@ -100,7 +100,11 @@ fn run(dir: &Path, to: u64, streams: Option<u64>, heads_bytes_max: u64) -> Done 
             args.extend(kill.then(|| "--kill".to_owned()));
             step(&args)
         };
-        let ask = || step(&["ask".to_owned(), dir.display().to_string()]);
+        let ask = || {
+            // What was written before is not to be on its way to the device any more.
+            Command::new("sync").status()?;
+            step(&["ask".to_owned(), dir.display().to_string()])
+        };
         let filled = fill(events, false)?;
         let clean = ask()?;
         let killed = fill(events + LIVE_EVENTS, true)?;
