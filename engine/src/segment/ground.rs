@@ -16,7 +16,7 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 /// How far ahead of the commits the ground is made ready.
 const AHEAD_BYTES: u64 = 8 << 20;
 /// What is written at once: long enough to disturb few commits, short enough not to hold one up for long.
-const STEP_BYTES: usize = 1 << 20;
+const STEP_BYTES: usize = 512 << 10;
 /// What the system caches together, at the least.
 const PAGE_BYTES: u64 = 4096;
 /// Commits that are larger on average gain too little to pay for the zeros.
