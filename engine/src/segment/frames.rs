@@ -1,6 +1,6 @@
 //! Frames in order of position, one after the other.
 //!
-//! What a region hands out at once is walked through without asking it again. (Asking for memory ahead gains nothing: the processor does it.)
+//! What a region hands out is walked through to the end of a page without asking it again. (Asking for memory ahead gains nothing: the processor does it.)
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{FrameHeader, FrameView};
@@ -8,6 +8,9 @@ use chainring_format::{Mark, Violation, align};
 
 use super::{Body, Catalog, MARK_BYTES, NO_FRAME, Segment, Source};
 use crate::error::ReadError;
+
+/// What the system throws out at once, at the least.
+const PAGE_BYTES: u64 = 4096;
 
 /// The frames of a catalog from a position on. After an error it stays where it was.
 #[derive(Debug, Clone)]
@@ -83,10 +86,13 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Asks for bytes that were not handed out yet.
+    /// Asks for bytes that were not handed out yet. No more than to the end of a page is kept: whoever takes his time over each frame comes to pages
+    /// that the system may have thrown out again, and they have to be asked for then.
     fn have(&mut self, count: u64) -> Result<(), ReadError> {
         if (self.bytes.len() as u64) < count {
-            self.bytes = self.body.read(self.segment.number, self.offset, count)?;
+            let bytes = self.body.read(self.segment.number, self.offset, count)?;
+            let kept = align(self.offset + count, PAGE_BYTES) - self.offset;
+            self.bytes = bytes.get(..kept as usize).unwrap_or(bytes);
         }
         Ok(())
     }
