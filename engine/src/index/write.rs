@@ -280,7 +280,7 @@ impl RunWriter {
         self.pages.put(&mut self.target, &self.payload)
     }
 
-    /// Writes what belongs behind the leaves, and the head. Nothing is synced.
+    /// Writes what belongs behind the leaves, and the head. What is left to be synced is the caller's to sync.
     pub(super) fn finish(mut self, summaries: &[Summary], tables: &[u32], zones: &[Zone], heads: &[BucketHead]) -> io::Result<Target> {
         self.close_entry()?;
         if !self.leaf.keys.is_empty() {
