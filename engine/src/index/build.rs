@@ -5,13 +5,13 @@ use std::io;
 
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::{BucketHead, POSITION_STRIDE};
-use chainring_format::metadata::{mentions, occurred_at};
+use chainring_format::metadata::mentions;
 
 use super::key::{Keys, Term};
 use super::page::Broken;
 use super::run::{Posting, Run, Summary};
 use super::write::{Plan, RunWriter, Target};
-use super::zone::{ZONE_RECORDS, Zone};
+use super::zone::{self, Zone};
 use crate::disk::DiskFile;
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::segment::{Cursor, Placed, Segment, offset_entry, read_header};
@@ -70,14 +70,9 @@ pub(super) fn examine(segment: &Segment, keys: &Keys) -> Result<Found, ReadError
             if u64::from(relative).is_multiple_of(POSITION_STRIDE) {
                 offsets.push(offset_entry(placed.offset));
             }
-            if u64::from(relative).is_multiple_of(ZONE_RECORDS) {
-                zones.push(Zone::EMPTY);
-            }
+            zone::take_in(&mut zones, relative.into(), frame);
             if frame.is_event() {
                 postings.take_in(relative, placed);
-                if let (Some(time), Some(zone)) = (occurred_at(frame.metadata()), zones.last_mut()) {
-                    zone.take_in(time);
-                }
                 summary.streams += u64::from(frame.header.version.get() == 1);
             }
             let bucket = frame.bucket();

@@ -2,7 +2,8 @@
 //!
 //! A *run* lists, for a stretch of sealed segments, the positions of every event id, every stream and everything events name (`key`), sorted by key
 //! (`layout`). A sealed segment gets a run of its own; eight runs of a size are merged into one, so that a question asks few of them however long the
-//! log is. Runs are files `NNNNNNNNNN-NNNNNNNNNN.idx`, named by their first and last segment.
+//! log is. Runs are files `NNNNNNNNNN-NNNNNNNNNN.idx`, named by their first and last segment. Claimed times are in them as bounds of small stretches (`zone`);
+//! what is in no run yet is read by the first who asks (`tail`).
 //!
 //! Always: a run says no more than its segments do. It can be missing, be left over from another history, or be damaged: it is found out before anything of
 //! it is believed, and made anew from the segments. Answers are positions; whoever asks looks at the event. Never: in the way of an append.

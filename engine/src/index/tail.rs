@@ -5,10 +5,10 @@
 
 use std::ops::RangeInclusive;
 
-use chainring_format::metadata::{Timestamp, mentions, occurred_at};
+use chainring_format::metadata::{Timestamp, mentions};
 
 use super::key::{Keys, Term};
-use super::zone::{ZONE_RECORDS, Zone, stretches};
+use super::zone::{self, Zone, stretches};
 use crate::error::ReadError;
 use crate::segment::{Catalog, Frames};
 
@@ -43,15 +43,10 @@ impl Tail {
                 }
             };
             let relative = self.to - from;
-            if relative.is_multiple_of(ZONE_RECORDS) {
-                self.zones.push(Zone::EMPTY);
-            }
+            zone::take_in(&mut self.zones, relative, &frame);
             if frame.is_event() {
                 let place = u32::try_from(relative).expect("what is in no run is less than 2^32 records");
                 mentions(frame.metadata(), |mention| level.push((keys.of(&Term::Mention(mention)), place)));
-                if let (Some(time), Some(zone)) = (occurred_at(frame.metadata()), self.zones.last_mut()) {
-                    zone.take_in(time);
-                }
             }
             self.to += 1;
         }

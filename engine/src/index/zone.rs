@@ -5,7 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use chainring_format::metadata::Timestamp;
+use chainring_format::frame::FrameView;
+use chainring_format::metadata::{Timestamp, occurred_at};
 
 /// Records of a zone; the last one of a segment has fewer.
 pub(super) const ZONE_RECORDS: u64 = 64;
@@ -21,7 +22,7 @@ impl Zone {
     /// No event claims a time.
     pub(crate) const EMPTY: Zone = Zone { earliest: i64::MAX, latest: i64::MIN };
 
-    pub(super) fn take_in(&mut self, time: Timestamp) {
+    fn take_in(&mut self, time: Timestamp) {
         (self.earliest, self.latest) = (self.earliest.min(time.seconds), self.latest.max(time.seconds));
     }
 
@@ -32,6 +33,17 @@ impl Zone {
     /// Whether an event of these may have occurred in this time.
     pub(super) fn may_hold(self, times: &RangeInclusive<Timestamp>) -> bool {
         self.earliest <= self.latest && self.earliest <= times.end().seconds && self.latest >= times.start().seconds
+    }
+}
+
+/// Takes a record into the zones of a stretch in which it has this place; the records before it are in.
+pub(super) fn take_in(zones: &mut Vec<Zone>, place: u64, frame: &FrameView<'_>) {
+    if place.is_multiple_of(ZONE_RECORDS) {
+        zones.push(Zone::EMPTY);
+    }
+    let zone = zones.last_mut().expect("the first of the zone's records made it");
+    if frame.is_event() {
+        occurred_at(frame.metadata()).into_iter().for_each(|time| zone.take_in(time));
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Named<'v> {
     key: u64,
     /// Where the next look into the index begins.
     from: u64,
+    /// Runs up to here have no others.
+    asked_to: Option<u64>,
     /// Positions that were looked up.
     found: VecDeque<u64>,
     /// There are no others.
@@ -29,7 +31,7 @@ impl View {
     /// Events from a position on that may name this.
     pub(super) fn may_name(&self, what: Mention<'_>, from: u64) -> Named<'_> {
         let key = self.shared.index.key(&Term::Mention(what));
-        Named { view: self, key, from, found: VecDeque::new(), is_all: false }
+        Named { view: self, key, from, asked_to: None, found: VecDeque::new(), is_all: false }
     }
 
     /// Events from a position on that name something of which `is_it` holds; `what` is such a thing.
@@ -66,18 +68,19 @@ impl<'v> Named<'v> {
 
     fn look_up(&mut self) -> Result<(), ReadError> {
         let index = &self.view.shared.index;
-        let indexed_to = index.runs().end();
-        let mut found = index.first_from(&self.view.shared.catalog(), self.key, self.from, LOOKED_UP)?;
-        if let Some(last) = found.last() {
-            self.from = last + 1;
-        } else {
+        if let Some(asked_to) = self.asked_to.take() {
             let (start, rest) = index.unindexed(&self.view.catalog, self.view.limit, self.key, self.from)?;
             // Else more came into runs meanwhile, which are asked again.
-            self.is_all = start == indexed_to;
-            if self.is_all {
-                found = rest;
+            if start == asked_to {
+                self.is_all = true;
+                self.found.extend(rest);
             }
+            return Ok(());
         }
+        let indexed_to = index.runs().end();
+        let found = index.first_from(&self.view.shared.catalog(), self.key, self.from, LOOKED_UP)?;
+        self.asked_to = (found.len() < LOOKED_UP).then_some(indexed_to);
+        self.from = found.last().map_or(self.from, |last| last + 1);
         self.found.extend(found);
         Ok(())
     }

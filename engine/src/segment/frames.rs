@@ -2,7 +2,6 @@
 //!
 //! What a region hands out is walked through to the end of a page without asking it again. (Asking for memory ahead gains nothing: the processor does it.)
 
-use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::{FrameHeader, FrameView};
 use chainring_format::{Mark, Violation, align};
 
@@ -19,11 +18,12 @@ pub(crate) struct Frames<'a> {
     /// Of the next frame.
     position: u64,
     /// Where the next frame is, or the end of the one before it, once the first was found.
-    at: Option<Place<'a>>,
+    at: Option<Stand<'a>>,
 }
 
+/// Where a walk through a segment stands.
 #[derive(Debug, Clone)]
-struct Place<'a> {
+struct Stand<'a> {
     segment: &'a Segment,
     body: &'a Body,
     /// Position at which the next segment begins.
@@ -38,51 +38,49 @@ impl<'a> Frames<'a> {
         Frames { catalog, position, at: None }
     }
 
-    /// The next frame, its checksums verified, and its position, which was placed.
+    /// The next frame, which was placed, its checksums verified.
     pub(crate) fn next_frame(&mut self) -> Result<FrameView<'a>, ReadError> {
-        self.advance(Place::frame)
+        self.advance(Stand::frame)
     }
 
     /// The header of the next frame, which was placed: of a file, its checksum verified; of the image that is being written, as it was put there.
     pub(crate) fn next_header(&mut self) -> Result<&'a FrameHeader, ReadError> {
-        self.advance(Place::header)
+        self.advance(Stand::header)
     }
 
-    fn advance<T>(&mut self, read: impl Fn(&Place<'a>) -> Result<T, Violation>) -> Result<T, ReadError> {
+    fn advance<T>(&mut self, read: impl Fn(&Stand<'a>) -> Result<T, Violation>) -> Result<T, ReadError> {
         let position = self.position;
-        let place = match &mut self.at {
-            Some(place) if position < place.end => place,
-            at => at.insert(Place::of(self.catalog, position)?),
+        let stand = match &mut self.at {
+            Some(stand) if position < stand.end => stand,
+            at => at.insert(Stand::of(self.catalog, position)?),
         };
-        let frame_bytes = place.seek(position)?;
-        let frame = read(place).map_err(|violation| place.segment.damaged(place.offset, position, violation))?;
-        place.step(frame_bytes.into());
+        let end = stand.seek(position)?;
+        let frame = read(stand).map_err(|violation| stand.segment.damaged(stand.offset, position, violation))?;
+        stand.go_to(end);
         self.position += 1;
         Ok(frame)
     }
 }
 
-impl<'a> Place<'a> {
-    fn of(catalog: &'a Catalog, position: u64) -> Result<Place<'a>, ReadError> {
+impl<'a> Stand<'a> {
+    fn of(catalog: &'a Catalog, position: u64) -> Result<Stand<'a>, ReadError> {
         let index = catalog.index_of(position);
         let segment = catalog.segment(index);
         let end = if index + 1 < catalog.len() { catalog.segment(index + 1).first_position } else { u64::MAX };
-        Ok(Place { segment, body: segment.body()?, end, offset: segment.locate(position)?, bytes: &[] })
+        Ok(Stand { segment, body: segment.body()?, end, offset: segment.locate(position)?, bytes: &[] })
     }
 
-    /// Goes on to where a frame begins, and has as much of it as there is; its bytes, by its mark.
-    fn seek(&mut self, position: u64) -> Result<u32, ReadError> {
+    /// Goes on to where a frame begins, and has as much of it as there is; where it ends, by its mark.
+    fn seek(&mut self, position: u64) -> Result<u64, ReadError> {
         loop {
             self.have(MARK_BYTES)?;
-            match Mark::of(self.bytes) {
-                Mark::Frame(frame_bytes) => {
-                    self.have(frame_bytes.into())?;
-                    return Ok(frame_bytes);
-                }
-                Mark::Padding => self.step(align(self.offset + TRAILER_BYTES as u64, self.body.block_bytes) - self.offset),
-                Mark::Trailer => self.step(TRAILER_BYTES as u64),
-                Mark::Footer | Mark::Nothing => return Err(self.segment.damaged(self.offset, position, NO_FRAME)),
+            let mark = Mark::of(self.bytes);
+            let end = self.body.behind(mark, self.offset).ok_or_else(|| self.segment.damaged(self.offset, position, NO_FRAME))?;
+            if let Mark::Frame(frame_bytes) = mark {
+                self.have(frame_bytes.into())?;
+                return Ok(end);
             }
+            self.go_to(end);
         }
     }
 
@@ -97,9 +95,9 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    fn step(&mut self, bytes: u64) {
-        self.offset += bytes;
-        self.bytes = self.bytes.get(bytes as usize..).unwrap_or_default();
+    fn go_to(&mut self, offset: u64) {
+        self.bytes = self.bytes.get((offset - self.offset) as usize..).unwrap_or_default();
+        self.offset = offset;
     }
 
     fn frame(&self) -> Result<FrameView<'a>, Violation> {

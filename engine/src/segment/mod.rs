@@ -148,9 +148,23 @@ impl Segment {
 
     /// File offset of the frame at `position`, which this segment holds and which lies apart from what was read before.
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
-        let (offset, steps) = self.mark_before(position)?;
         let body = self.body()?;
-        self.step(body, offset, steps, position, |offset| body.read_apart(self.number, offset, MARK_BYTES))
+        let (mut at, mut steps) = self.mark_before(position)?;
+        let (mut start, mut bytes): (u64, &[u8]) = (at, &[]);
+        loop {
+            // What was handed out mostly reaches beyond the next mark.
+            let mut rest = bytes.get((at - start) as usize..).unwrap_or_default();
+            if (rest.len() as u64) < MARK_BYTES {
+                (start, bytes) = (at, body.read_apart(self.number, at, MARK_BYTES)?);
+                rest = bytes;
+            }
+            let mark = Mark::of(rest);
+            if let Mark::Frame(_) = mark {
+                let Some(left) = steps.checked_sub(1) else { return Ok(at) };
+                steps = left;
+            }
+            at = body.behind(mark, at).ok_or_else(|| self.damaged(at, position, NO_FRAME))?;
+        }
     }
 
     /// File offset of the last frame at or before `position` that the position table has, and how many frames there are from it on.
@@ -159,52 +173,6 @@ impl Segment {
         let entry = read(&self.body()?.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
         let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
         Ok((offset, ahead % POSITION_STRIDE))
-    }
-
-    /// File offset of the frame `count` frames behind the one at `offset`, on the way to `position`.
-    fn step<'a>(
-        &self,
-        body: &Body,
-        offset: u64,
-        mut count: u64,
-        position: u64,
-        read: impl Fn(u64) -> Result<&'a [u8], ReadError>,
-    ) -> Result<u64, ReadError> {
-        let (mut at, mut start) = (offset, offset);
-        let mut bytes: &[u8] = &[];
-        loop {
-            // What was handed out mostly reaches beyond the next mark.
-            let mut rest = bytes.get((at - start) as usize..).unwrap_or_default();
-            if (rest.len() as u64) < MARK_BYTES {
-                (start, bytes) = (at, read(at)?);
-                rest = bytes;
-            }
-            at = match Mark::of(rest) {
-                Mark::Frame(_) if count == 0 => return Ok(at),
-                Mark::Frame(frame_bytes) => {
-                    count -= 1;
-                    at + u64::from(frame_bytes)
-                }
-                Mark::Padding => align(at + TRAILER_BYTES as u64, body.block_bytes),
-                Mark::Trailer => at + TRAILER_BYTES as u64,
-                Mark::Footer | Mark::Nothing => return Err(self.damaged(at, position, NO_FRAME)),
-            };
-        }
-    }
-
-    fn frame_of<'a>(
-        &self,
-        body: &Body,
-        offset: u64,
-        position: u64,
-        read: impl Fn(u64, u64) -> Result<&'a [u8], ReadError>,
-    ) -> Result<FrameView<'a>, ReadError> {
-        let mut bytes = read(offset, MARK_BYTES)?;
-        let Mark::Frame(count) = Mark::of(bytes) else { return Err(self.damaged(offset, position, NO_FRAME)) };
-        if bytes.len() < count as usize {
-            bytes = read(offset, count.into())?;
-        }
-        FrameView::parse(bytes, body.seed.mask(offset)).map_err(|violation| self.damaged(offset, position, violation))
     }
 
     fn damaged(&self, offset: u64, position: u64, violation: Violation) -> ReadError {
@@ -220,6 +188,16 @@ impl Body {
             seed: Seed::new(&header.salt),
             source,
             offsets: RwLock::new(offsets),
+        }
+    }
+
+    /// Offset behind what stands at an offset; `None` if no more frames follow there.
+    fn behind(&self, mark: Mark, offset: u64) -> Option<u64> {
+        match mark {
+            Mark::Frame(frame_bytes) => Some(offset + u64::from(frame_bytes)),
+            Mark::Padding => Some(align(offset + TRAILER_BYTES as u64, self.block_bytes)),
+            Mark::Trailer => Some(offset + TRAILER_BYTES as u64),
+            Mark::Footer | Mark::Nothing => None,
         }
     }
 
@@ -348,7 +326,13 @@ impl Catalog {
     pub(crate) fn frame_at(&self, place: Place) -> Result<FrameView<'_>, ReadError> {
         let segment = &self.segments[place.segment];
         let body = segment.body()?;
-        segment.frame_of(body, place.offset, place.position, |offset, count| body.read_apart(segment.number, offset, count))
+        let damaged = |violation| segment.damaged(place.offset, place.position, violation);
+        let mut bytes = body.read_apart(segment.number, place.offset, MARK_BYTES)?;
+        let Mark::Frame(count) = Mark::of(bytes) else { return Err(damaged(NO_FRAME)) };
+        if bytes.len() < count as usize {
+            bytes = body.read_apart(segment.number, place.offset, count.into())?;
+        }
+        FrameView::parse(bytes, body.seed.mask(place.offset)).map_err(damaged)
     }
 
     /// The frame at a position below everything that was placed.

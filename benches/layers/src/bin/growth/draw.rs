@@ -55,7 +55,7 @@ fn points(steps: &[Value], curve: &Curve) -> Vec<(f64, f64)> {
 
 fn table(steps: &[Value]) -> String {
     let events = steps.iter().map(|step| number(step, "/events").map_or_else(String::new, count));
-    let mut rows = vec![("| |".to_owned(), events.collect::<Vec<_>>()), ("|---|".to_owned(), vec!["---".to_owned(); steps.len()])];
+    let mut rows = vec![("| |".to_owned(), events.collect::<Vec<_>>())];
     let row = |name: &str, cell: &dyn Fn(&Value) -> Option<String>| {
         (format!("| {name} |"), steps.iter().map(|step| cell(step).unwrap_or_default()).collect())
     };
@@ -73,7 +73,9 @@ fn table(steps: &[Value]) -> String {
             Some(slow.map_or(middle.clone(), |slow| format!("{middle}, {}", time(slow * curve.factor))))
         }));
     }
-    rows.iter().map(|(name, cells)| format!("{name} {} |\n", cells.join(" | "))).collect()
+    let mut lines: Vec<String> = rows.iter().map(|(name, cells)| format!("{name} {} |\n", cells.join(" | "))).collect();
+    lines.insert(1, format!("|{}\n", "---|".repeat(1 + steps.len())));
+    lines.concat()
 }
 
 fn count(number: f64) -> String {
@@ -87,7 +89,6 @@ fn bytes(number: f64) -> String {
 
 fn time(us: f64) -> String {
     match us {
-        us if us < 0.95 => format!("{us:.1} us"),
         us if us < 9.95 => format!("{us:.1} us"),
         us if us < 995.0 => format!("{us:.0} us"),
         us if us < 9950.0 => format!("{:.1} ms", us / 1e3),
