@@ -46,7 +46,7 @@ pub use decision::{ActError, Action, Admission, Branching, Denial, Grant, Observ
 pub use error::{
     AppendError, BackupError, Bar, Conflict, Fault, FaultKind, IndexError, OpenError, PackError, Poison, ReadError, Watermark,
 };
-pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store};
+pub use log::{Event, IndexReport, Log, OpenReport, Opened, Options, PackFailure, PackReport, Pending, Request, Stats, Store, WriteBatch};
 pub use query::{
     AsOf, Batch, By, Divergence, Encoding, EventRef, Events, EventsBy, FileOutput, Fold, Folded, Output, Place, Projection,
     ProjectionError, Projector, Relation, Replay, ReplayError, Snapshots, StreamEvents, StreamView, Subscription, UndoPlan, Upcasts, View,

@@ -16,22 +16,27 @@ use crate::segment::Tail;
 use crate::sequencer::{self, Brakes, Chores, CoreOptions, Founding, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, read};
+use draws::Draws;
 use keeper::Keeper;
-use request::Draws;
 
+mod draws;
+mod event;
 mod index;
 mod keeper;
 mod options;
 mod pack;
 mod pending;
 mod request;
+mod write_batch;
 
+pub use event::Event;
 pub use index::IndexReport;
 use options::HEADS_BYTES_MAX_DEFAULT;
 pub use options::Options;
 pub use pack::{PackFailure, PackReport};
 pub use pending::Pending;
-pub use request::{Event, Request};
+pub use request::Request;
+pub use write_batch::WriteBatch;
 
 /// What opening found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +347,12 @@ impl Log {
             keeper: Arc::new(Keeper::new(has_keeper)),
             chores: Mutex::default(),
         })
+    }
+
+    /// An empty batch, in memory that an earlier one was placed from, if there is any.
+    #[must_use]
+    pub fn write_batch(&self) -> WriteBatch {
+        WriteBatch::new(self.sequencer.parcel())
     }
 
     /// Appends and waits until it is durable, or at the level that the request names.

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use chainring_format::frame::frame_bytes;
+use chainring_format::frame::{frame_bytes, slot_crc};
 use chainring_format::hash::{EventContent, Hash};
 use chainring_format::lanes::{LaneBody, LaneEvent};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
@@ -73,6 +73,13 @@ impl PreparedEvent {
     /// Whose event it is, and which.
     pub(crate) fn ids(&self) -> (&StreamId, &EventId) {
         (&self.stream.id, &self.event_id)
+    }
+
+    /// Takes the id and the salt that were drawn for it, as far as it lacks them, and what depends on them.
+    pub(crate) fn take_drawn(&mut self, (id, salt): (EventId, [u8; 16]), body: &[u8]) {
+        self.event_id = id;
+        self.salt = self.salt.map(|_| salt);
+        self.slot_crc = slot_crc(body, self.salt.as_ref());
     }
 
     /// Bytes of name, metadata and body, which lie one behind the other.

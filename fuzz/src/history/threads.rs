@@ -147,7 +147,15 @@ fn work(log: &Log, thread: u64, sent: &mut Vec<Sent>, seed: u64) {
                 // Somebody else will have moved the shared stream, most of the time.
                 batch[0].expected = Expected::Exactly(Version(random.below(20)));
             }
-            let request: chainring::Request = if events == 1 { batch.remove(0).into() } else { batch.into() };
+            let request: chainring::Request = if events == 1 {
+                batch.remove(0).into()
+            } else if random.one_in(2) {
+                let mut taken = log.write_batch();
+                batch.iter().for_each(|event| taken.push(event).expect("it is within every limit"));
+                taken.into()
+            } else {
+                batch.into()
+            };
             let level = if written { Durability::Written } else { Durability::Durable };
             sent.push(Sent { events, is_durable: false, is_refused: false });
             under_way.push((number, written, log.submit(request.durability(level))));

@@ -26,17 +26,27 @@ struct Chain {
 }
 
 impl Chain {
-    fn request(&self, events: Vec<Event>) -> Request {
-        let mut events: Vec<_> =
-            events.into_iter().map(|event| chainring::Event::new(event.stream, "OrderPlaced").body(event.body)).collect();
-        let request = if events.len() == 1 { Request::event(events.remove(0)) } else { Request::batch(events) };
-        request.durability(self.durability)
+    fn request(&self, mut events: Vec<Event>) -> Result<Request, Failure> {
+        let mut made = chainring::Event::new("", "OrderPlaced");
+        let request = if events.len() == 1 {
+            let event = events.remove(0);
+            (made.stream, made.body) = (event.stream, event.body);
+            Request::event(made)
+        } else {
+            let mut batch = self.log.write_batch();
+            for event in events {
+                (made.stream, made.body) = (event.stream, event.body);
+                batch.push(&made)?;
+            }
+            batch.into()
+        };
+        Ok(request.durability(self.durability))
     }
 }
 
 impl Store for Chain {
     fn append(&self, events: Vec<Event>) -> Result<(), Failure> {
-        self.log.append(self.request(events))?;
+        self.log.append(self.request(events)?)?;
         Ok(())
     }
 
@@ -56,7 +66,7 @@ struct Line<'c> {
 
 impl Pipeline for Line<'_> {
     fn submit(&mut self, events: Vec<Event>) -> Result<(), Failure> {
-        self.pending.push_back(self.chain.log.submit(self.chain.request(events))?);
+        self.pending.push_back(self.chain.log.submit(self.chain.request(events)?)?);
         Ok(())
     }
 

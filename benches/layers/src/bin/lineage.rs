@@ -4,6 +4,7 @@
 //! hundred thousand events one is read by a thousand others; then asks for the dependents of those. `lineage record --dir DIR` appends events with a full
 //! record and bare ones of the same size, in turns, durable, and says how they compare. JSON to standard output.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -44,6 +45,9 @@ enum Cmd {
         dir: PathBuf,
         #[arg(long, default_value_t = 5)]
         rounds: u64,
+        /// Only ways of appending whose names have this in them
+        #[arg(long, default_value = "")]
+        way: String,
     },
 }
 
@@ -52,7 +56,7 @@ type Done<T = ()> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Cmd::Ask { dir, events } => ask(&dir, events),
-        Cmd::Record { dir, rounds } => record(&dir, rounds),
+        Cmd::Record { dir, rounds, way } => record(&dir, rounds, &way),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,10 +149,23 @@ fn ask(dir: &Path, events: u64) -> Done {
     Ok(())
 }
 
-fn record(dir: &Path, rounds: u64) -> Done {
-    let full = |number: u64| Event::with_metadata(format!("order-{:06}", number % 10_000), decided(number, 1)).body(vec![b'x'; BODY_BYTES]);
+fn record(dir: &Path, rounds: u64, wanted: &str) -> Done {
     let extra = decided(1, 1).encode().len() - Metadata::new("Refunded").encode().len();
-    let bare = |number: u64| Event::new(format!("order-{:06}", number % 10_000), "Refunded").body(vec![b'x'; BODY_BYTES + extra]);
+    let full = Maker {
+        make: &|number| Event::with_metadata(format!("order-{:06}", number % 10_000), decided(number, 1)).body(vec![b'x'; BODY_BYTES]),
+        change: &|event, number| {
+            change(event, number, BODY_BYTES);
+            event.metadata.causation = Some(id(number | 1 << 60));
+            for (read, n) in event.metadata.reads.iter_mut().flatten().skip(1).zip(1..) {
+                read.stream.clear();
+                write!(read.stream, "catalog-{:05}", number * n % 10_000).expect("a text takes everything");
+            }
+        },
+    };
+    let bare = Maker {
+        make: &|number| Event::new(format!("order-{:06}", number % 10_000), "Refunded").body(vec![b'x'; BODY_BYTES + extra]),
+        change: &|event, number| change(event, number, BODY_BYTES + extra),
+    };
     let mut ratios = serde_json::Map::new();
     let ways = [
         ("64 threads, each waiting", Way::Waiting { threads: 64 }, 200_000_u64),
@@ -156,14 +173,14 @@ fn record(dir: &Path, rounds: u64) -> Done {
         ("single, pipelined, made as they go", Way::Pipelined { batch: 1, is_made_before: false }, 500_000),
         ("batches of 1000, made beforehand", Way::Pipelined { batch: BATCH, is_made_before: true }, 400_000),
         ("batches of 1000, made as they go", Way::Pipelined { batch: BATCH, is_made_before: false }, 1_500_000),
+        ("batches of 1000, taken in from one event", Way::TakenIn { batch: BATCH }, 1_500_000),
     ];
-    for (name, way, events) in ways {
+    for (name, way, events) in ways.into_iter().filter(|(name, ..)| name.contains(wanted)) {
         let (mut rates, mut engines) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for round in 0..rounds {
-            let makers: [&(dyn Fn(u64) -> Event + Sync); 2] = [&full, &bare];
-            for (which, make) in makers.into_iter().enumerate() {
+            for (which, maker) in [full, bare].into_iter().enumerate() {
                 let place = dir.join(format!("{round}-{which}"));
-                let took = measure(&place, way, events, make)?;
+                let took = measure(&place, way, events, maker)?;
                 rates[which].push(events as f64 / took.all_s);
                 engines[which].push(events as f64 / (took.all_s - took.making_s));
                 std::fs::remove_dir_all(&place)?;
@@ -183,6 +200,22 @@ fn record(dir: &Path, rounds: u64) -> Done {
     Ok(())
 }
 
+/// How events come about.
+#[derive(Clone, Copy)]
+struct Maker<'a> {
+    make: &'a (dyn Fn(u64) -> Event + Sync),
+    /// Makes one into another, in the same memory.
+    change: &'a dyn Fn(&mut Event, u64),
+}
+
+/// What every event has.
+fn change(event: &mut Event, number: u64, body_bytes: usize) {
+    event.stream.clear();
+    write!(event.stream, "order-{:06}", number % 10_000).expect("a text takes everything");
+    event.body.clear();
+    event.body.resize(body_bytes, b'x');
+}
+
 /// How events are appended.
 #[derive(Clone, Copy)]
 enum Way {
@@ -190,6 +223,8 @@ enum Way {
     Waiting { threads: u64 },
     /// By one thread that has many under way. If they are made beforehand, making them is not measured, and they are not in the cache any more.
     Pipelined { batch: u64, is_made_before: bool },
+    /// By one thread that has four batches under way, and one event that it changes for the next one.
+    TakenIn { batch: u64 },
 }
 
 /// How long it took until every event was durable, and how much of that the caller was busy making batches: where events are made one by one, that is not
@@ -199,11 +234,12 @@ struct Took {
     making_s: f64,
 }
 
-fn measure(dir: &Path, way: Way, events: u64, make: &(dyn Fn(u64) -> Event + Sync)) -> Done<Took> {
+fn measure(dir: &Path, way: Way, events: u64, maker: Maker<'_>) -> Done<Took> {
     let log = Options::new().open(dir)?;
     let took = match way {
-        Way::Waiting { threads } => Took { all_s: waiting(&log, threads, events, make)?, making_s: 0.0 },
-        Way::Pipelined { batch, is_made_before } => pipelined(&log, batch, events, make, is_made_before)?,
+        Way::Waiting { threads } => Took { all_s: waiting(&log, threads, events, maker.make)?, making_s: 0.0 },
+        Way::Pipelined { batch, is_made_before } => pipelined(&log, batch, events, maker.make, is_made_before)?,
+        Way::TakenIn { batch } => Took { all_s: taken_in(&log, batch, events, maker)?, making_s: 0.0 },
     };
     log.close()?;
     Ok(took)
@@ -239,4 +275,24 @@ fn pipelined(log: &Log, batch: u64, events: u64, make: &dyn Fn(u64) -> Event, is
         last.wait()?;
     }
     Ok(Took { all_s: started.elapsed().as_secs_f64(), making_s: making.as_secs_f64() })
+}
+
+fn taken_in(log: &Log, batch: u64, events: u64, maker: Maker<'_>) -> Done<f64> {
+    let mut pending = std::collections::VecDeque::new();
+    let (started, mut event) = (Instant::now(), (maker.make)(0));
+    for first in (0..events).step_by(batch as usize) {
+        let mut taken = log.write_batch();
+        for number in first..first + batch {
+            (maker.change)(&mut event, number);
+            taken.push(&event)?;
+        }
+        pending.push_back(log.submit(taken)?);
+        if pending.len() >= 4 {
+            pending.pop_front().map_or(Ok(()), |first: Pending| first.wait().map(drop))?;
+        }
+    }
+    for last in pending {
+        last.wait()?;
+    }
+    Ok(started.elapsed().as_secs_f64())
 }
