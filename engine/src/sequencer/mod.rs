@@ -61,6 +61,7 @@ pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required,
 pub use request::{EventReceipt, EventReceipts, Receipt};
 pub(crate) use said::{Said, say, texts};
 pub(crate) use statement::{SealingTurn, StatementDraft};
+pub(crate) use table::zeroed;
 
 use follow::Follower;
 use live::LiveWriter;

@@ -46,7 +46,7 @@ pub(super) struct Table<E> {
 ///
 /// # Panics
 /// If the system has none.
-pub(super) fn zeroed(bytes: usize) -> MmapMut {
+pub(crate) fn zeroed(bytes: usize) -> MmapMut {
     let map: io::Result<MmapMut> = MmapOptions::new().len(bytes).map_anon();
     let map = map.expect("memory for the tables of the log");
     if bytes >= HUGE_BYTES_MIN {

@@ -9,7 +9,7 @@ use chainring_format::segment::{SegmentHeader, file_name};
 use chainring_format::tree::Frontier;
 use chainring_format::{EventId, Link, StreamId, Violation};
 
-use super::ids::{IdMap, IdSet};
+use super::ids::{EventIds, StreamMap};
 use super::note::TreeHead;
 use super::sealed::Sealed;
 use super::segment::{Deferred, Finding, SegmentFindings, StreamEnd, WRONG_FOOTER};
@@ -23,10 +23,10 @@ const FOOTER_PLACE_BYTES: u64 = 512;
 /// Where the log stands after the segments merged so far.
 #[derive(Debug)]
 pub(super) struct Merge {
-    streams: IdMap<StreamId, (StreamEnd, u64)>,
+    streams: StreamMap<(StreamEnd, u64)>,
     names: Vec<String>,
     buckets: Buckets,
-    ids: IdSet<EventId>,
+    ids: EventIds,
     log_id: Option<Link>,
     next_position: u64,
     pub events: u64,
@@ -49,10 +49,10 @@ pub(super) struct Merge {
 impl Merge {
     pub(super) fn new() -> Merge {
         Merge {
-            streams: IdMap::default(),
+            streams: StreamMap::default(),
             names: Vec::new(),
             buckets: Buckets::new(),
-            ids: IdSet::default(),
+            ids: EventIds::new(0),
             log_id: None,
             next_position: 0,
             events: 0,
@@ -78,6 +78,11 @@ impl Merge {
 
     pub(super) fn is_without_tree(&self) -> bool {
         self.sealed.is_without_tree
+    }
+
+    /// Says how many events are still to come, about.
+    pub(super) fn expect_events(&mut self, count: usize) {
+        self.ids.expect(count);
     }
 
     /// A log whose first records are vouched for, as far as that is known from the first record on.
@@ -125,9 +130,10 @@ impl Merge {
                 self.names.push(event.stream()?.to_owned());
             }
         }
-        for (id, ..) in &found.ids {
+        for id in found.ids.iter().filter(|id| **id != EventId::default()) {
             if earlier.has_id(id)? {
-                self.ids.insert(*id);
+                // There already, if a segment before this one has it, too.
+                let _ = self.ids.take_in(std::iter::once(id));
             }
         }
         Ok(())
@@ -334,8 +340,10 @@ impl Merge {
     /// Rule H2.
     fn unique(&mut self, found: &SegmentFindings, own: u64) -> Option<Finding> {
         let violation = Violation { rule: "H2", why: "the event id occurs twice" };
-        let twice = found.ids.iter().take_while(|(_, _, offset)| *offset < own).find(|(id, _, _)| !self.ids.insert(*id));
-        twice.map(|&(_, position, offset)| tampered(offset, Some(position), violation))
+        let events = || found.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_event).take_while(|(_, leaf)| leaf.offset() < own);
+        let twice = self.ids.take_in(events().map(|(index, _)| &found.ids[index]))?;
+        let (index, leaf) = events().nth(twice).expect("it was among them");
+        Some(tampered(leaf.offset(), Some(found.position(index)), violation))
     }
 
     /// Rules E1 and E2.
@@ -358,8 +366,7 @@ impl Merge {
             }
         }
         for (id, end) in &found.streams {
-            let name = self.streams.get(id).map_or(u64::MAX, |(_, name)| *name);
-            self.streams.insert(*id, (*end, name));
+            self.streams.entry(*id).or_insert((*end, u64::MAX)).0 = *end;
         }
         for (bucket, end) in (0..).zip(&found.buckets) {
             if let Some(end) = end {
@@ -367,7 +374,7 @@ impl Merge {
             }
         }
         self.next_position = found.next_position;
-        self.events += found.ids.len() as u64;
+        self.events += found.events;
         self.last = found.leaves.last().map_or(self.last, |leaf| leaf.link);
         self.end = found.end;
         self.named_end = if found.header.is_packed() { found.header.unpacked_end_offset.get() } else { found.end };

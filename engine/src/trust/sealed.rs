@@ -3,7 +3,7 @@
 use chainring_format::hash::Hash;
 use chainring_format::record::{KeyBody, SealBody};
 use chainring_format::tree::{Frontier, HeadsTree};
-use chainring_format::{Link, Violation};
+use chainring_format::{Link, StreamId, Violation};
 
 use super::note::TreeHead;
 use crate::sequencer::Buckets;
@@ -12,13 +12,27 @@ use crate::sequencer::Buckets;
 pub(super) const BLOCK_LEAVES: u64 = 1 << BLOCK_LEVEL;
 pub(super) const BLOCK_LEVEL: u32 = 8;
 
-/// A record as the tree and the heads see it.
+/// A record that was verified, as the tree, the heads and its successors see it: a line of the cache.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Leaf {
-    pub offset: u64,
     pub link: Link,
-    pub bucket: u16,
+    pub stream_id: StreamId,
+    pub version: u64,
+    /// In the position table's unit.
+    pub offset: u32,
     pub is_event: bool,
+    /// A later record of the segment is its stream's next event.
+    pub is_followed: bool,
+}
+
+const _: () = assert!(size_of::<Leaf>() == 64);
+
+impl Leaf {
+    /// Where it is in its segment, in bytes.
+    pub(super) fn offset(&self) -> u64 {
+        u64::from(self.offset) * 8
+    }
 }
 
 /// What an engine record states of the log before it.
@@ -163,7 +177,7 @@ impl Sealed {
             for leaf in (at..end).map(leaf_at).filter(|leaf| leaf.is_event) {
                 self.events += 1;
                 if let Some(heads) = &mut heads {
-                    heads.advance(leaf.bucket, leaf.link);
+                    heads.advance(leaf.stream_id.bucket(), leaf.link);
                 }
             }
             if is_block {

@@ -1,5 +1,7 @@
 //! Verifying one segment by itself: everything that its own bytes can show. What hangs on earlier segments is deferred to the merge.
 
+use std::hint::black_box;
+
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, GenesisBody, back_distance};
@@ -10,7 +12,7 @@ use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
 use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
-use super::ids::IdMap;
+use super::ids::StreamSet;
 use super::sealed::{Leaf, Said, Statement, blocks};
 use crate::disk::DiskFile;
 use crate::error::{FaultKind, Watermark};
@@ -96,13 +98,16 @@ pub(super) struct SegmentFindings {
     /// First thing wrong, in file order.
     pub finding: Option<Finding>,
     pub deferred: Vec<Deferred>,
-    pub streams: IdMap<StreamId, StreamEnd>,
+    /// Streams that have events here, and where each of them ends.
+    pub streams: Vec<(StreamId, StreamEnd)>,
     /// Every bucket and the engine's lane, by number.
     pub buckets: Vec<Option<BucketEnd>>,
-    /// Every event id with position and offset.
-    pub ids: Vec<(EventId, u64, u64)>,
-    /// Every record.
+    /// Every record, from the segment's first position on.
     pub leaves: Vec<Leaf>,
+    /// The id of each, zeros where it is no event.
+    pub ids: Vec<EventId>,
+    /// How many of them are events.
+    pub events: u64,
     /// Roots over whole blocks of them.
     pub blocks: Vec<Hash>,
     /// The log's key, in the first segment.
@@ -127,8 +132,13 @@ pub(super) struct SegmentFindings {
 impl SegmentFindings {
     /// Records, and events among them, in front of a place.
     pub(super) fn counts_before(&self, place: u64) -> (u64, u64) {
-        let before = &self.leaves[..self.leaves.partition_point(|leaf| leaf.offset < place)];
+        let before = &self.leaves[..self.leaves.partition_point(|leaf| leaf.offset() < place)];
         (before.len() as u64, before.iter().filter(|leaf| leaf.is_event).count() as u64)
+    }
+
+    /// Position of the record with this index.
+    pub(super) fn position(&self, index: usize) -> u64 {
+        self.header.first_position.get() + index as u64
     }
 }
 
@@ -138,11 +148,20 @@ struct Walk<'a> {
     lanes: Lanes,
     /// Digests of the records under way.
     digests: Vec<Hash>,
+    /// Streams of which there was an event.
+    streams: StreamSet,
 }
 
-/// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment.
-pub(super) fn examine(bytes: &[u8], header: SegmentHeader, named_end: Option<(u64, u64)>, with_tree: bool) -> SegmentFindings {
-    let mut walk = Walk::new(bytes, header);
+/// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment. What was found of an
+/// earlier segment, and is `spent`, gives its memory.
+pub(super) fn examine(
+    bytes: &[u8],
+    header: SegmentHeader,
+    named_end: Option<(u64, u64)>,
+    with_tree: bool,
+    spent: Option<SegmentFindings>,
+) -> SegmentFindings {
+    let mut walk = Walk::new(bytes, header, spent);
     walk.run(named_end);
     walk.finish(with_tree)
 }
@@ -155,8 +174,9 @@ pub(super) fn examine_in_windows(
     header: SegmentHeader,
     (end, footer_bytes): (u64, u64),
     with_tree: bool,
+    spent: &mut Option<SegmentFindings>,
 ) -> Option<SegmentFindings> {
-    let mut walk = Walk::new(&[], header);
+    let mut walk = Walk::new(&[], header, spent.take());
     let mut window_bytes = WINDOW_BYTES;
     let mut at = header.start();
     while at < end {
@@ -181,17 +201,21 @@ pub(super) fn examine_in_windows(
     Some(walk.finish(with_tree))
 }
 
-fn nothing_found(mut header: SegmentHeader) -> SegmentFindings {
+fn nothing_found(mut header: SegmentHeader, spent: Option<SegmentFindings>) -> SegmentFindings {
+    let (mut leaves, mut ids) = spent.map_or_else(Default::default, |spent| (spent.leaves, spent.ids));
+    leaves.clear();
+    ids.clear();
     // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
     header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
     SegmentFindings {
         header,
         finding: None,
         deferred: Vec::new(),
-        streams: IdMap::default(),
+        streams: Vec::new(),
         buckets: vec![None; usize::from(ENGINE_LANE) + 1],
-        ids: Vec::new(),
-        leaves: Vec::new(),
+        leaves,
+        ids,
+        events: 0,
         blocks: Vec::new(),
         genesis_key: None,
         statements: Vec::new(),
@@ -211,11 +235,18 @@ fn nothing_found(mut header: SegmentHeader) -> SegmentFindings {
 }
 
 impl<'a> Walk<'a> {
-    fn new(bytes: &'a [u8], header: SegmentHeader) -> Walk<'a> {
-        Walk { bytes, found: nothing_found(header), lanes: Lanes::new(), digests: Vec::new() }
+    fn new(bytes: &'a [u8], header: SegmentHeader, spent: Option<SegmentFindings>) -> Walk<'a> {
+        let found = nothing_found(header, spent);
+        Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new(), streams: StreamSet::default() }
     }
 
     fn finish(mut self, with_tree: bool) -> SegmentFindings {
+        let found = &self.found;
+        let ends = found.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_event && !leaf.is_followed);
+        let end = |(index, leaf): (_, &Leaf)| {
+            (leaf.stream_id, StreamEnd { version: leaf.version, position: found.position(index), link: leaf.link })
+        };
+        self.found.streams = ends.map(end).collect();
         if with_tree {
             self.found.blocks = blocks(&self.found.leaves, self.found.header.first_position.get());
         }
@@ -359,7 +390,10 @@ impl<'a> Walk<'a> {
     /// Steps 4 and 5 of FORMAT.md section 10 for the frames of one commit, whose digests are given. Gives the batch that is still open behind them.
     fn frames(&mut self, frames: &[Placed<'_>], digests: &[Hash]) -> Result<Option<(EventId, u32, u32)>, Finding> {
         let mut batch: Option<(EventId, u32, u32)> = None;
-        for (placed, digest) in frames.iter().zip(digests) {
+        for (index, (placed, digest)) in frames.iter().zip(digests).enumerate() {
+            if index.is_multiple_of(HASHED_TOGETHER) {
+                self.ask_ahead(&frames[index..frames.len().min(index + HASHED_TOGETHER)]);
+            }
             let position = self.found.next_position;
             let finding = |violation| Finding {
                 kind: FaultKind::Tampered,
@@ -375,6 +409,17 @@ impl<'a> Walk<'a> {
             batch = batch.filter(|(_, index, count)| index + 1 < *count);
         }
         Ok(batch)
+    }
+
+    /// Asks for what the next records hang on, for all of them at once: one by one, each would wait for memory.
+    fn ask_ahead(&self, frames: &[Placed<'_>]) {
+        let found = &self.found;
+        let of_record = |(index, placed): (usize, &Placed<'_>)| {
+            let before = index.checked_sub(placed.frame.header.stream_back.get() as usize);
+            let version = before.and_then(|before| found.leaves.get(before)).map_or(0, |leaf| leaf.version);
+            version ^ found.buckets[usize::from(placed.frame.bucket())].map_or(0, |end| end.position)
+        };
+        black_box((found.leaves.len()..).zip(frames).map(of_record).fold(0, |all, one| all ^ one));
     }
 
     /// Steps 4 to 6 of FORMAT.md section 10 for one commit.
@@ -430,8 +475,7 @@ impl<'a> Walk<'a> {
         }
         let bucket = frame.bucket();
         let bucket_before = found.buckets[usize::from(bucket)].map(|end| (end.position, end.link));
-        let own_end = StreamEnd { version: header.version.get(), position, link: frame.link() };
-        let stream_before = if frame.is_event() { found.streams.insert(frame.stream_id(), own_end) } else { None };
+        let stream_before = if frame.is_event() { follow(found, &mut self.streams, frame) } else { None };
         match (bucket_before, stream_before) {
             (Some((bucket_position, bucket_link)), Some(stream)) => {
                 if header.version.get() - 1 != stream.version {
@@ -471,9 +515,6 @@ impl<'a> Walk<'a> {
                 });
             }
         }
-        if frame.is_event() {
-            found.ids.push((frame.event_id(), position, offset));
-        }
         if position == 0 {
             found.genesis_key = frame.body().and_then(|body| GenesisBody::ref_from_prefix(body).ok()).map(|(genesis, _)| genesis.log_key);
         }
@@ -483,7 +524,10 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         found.statements.extend(said.map(|said| Statement { said, offset, position, link: frame.link() }));
-        found.leaves.push(Leaf { offset, link: frame.link(), bucket, is_event: frame.is_event() });
+        let (stream_id, version, is_event) = (frame.stream_id(), header.version.get(), frame.is_event());
+        found.leaves.push(Leaf { link: frame.link(), stream_id, version, offset: offset_entry(offset), is_event, is_followed: false });
+        found.ids.push(if is_event { frame.event_id() } else { EventId::default() });
+        found.events += u64::from(is_event);
         let end = &mut found.buckets[usize::from(bucket)];
         *end = Some(BucketEnd { count: end.map_or(0, |end| end.count) + 1, position, link: frame.link() });
         found.first_recorded.get_or_insert((recorded_at_ns, position, offset));
@@ -494,6 +538,27 @@ impl<'a> Walk<'a> {
         found.next_position += 1;
         Ok(())
     }
+}
+
+/// The event that this one follows in its stream, if that is in this segment, and marks it as followed.
+///
+/// A stream's events in a segment are a chain: each but the first follows one that nothing else followed, which is its newest then. So the one that the
+/// event's back distance leads to is right if it is the stream's and not followed; nothing needs to be looked up.
+fn follow(found: &mut SegmentFindings, streams: &mut StreamSet, frame: &FrameView<'_>) -> Option<StreamEnd> {
+    let id = frame.stream_id();
+    let is_newest = |leaf: &Leaf| leaf.is_event && leaf.stream_id == id && !leaf.is_followed;
+    let back = frame.header.stream_back.get() as usize;
+    let named = found.leaves.len().checked_sub(back).filter(|index| found.leaves.get(*index).is_some_and(is_newest));
+    let index = match named {
+        Some(index) => index,
+        None if streams.insert(id) => return None,
+        // The distance is wrong, and the caller will see it.
+        None => found.leaves.iter().rposition(is_newest)?,
+    };
+    let position = found.position(index);
+    let leaf = &mut found.leaves[index];
+    leaf.is_followed = true;
+    Some(StreamEnd { version: leaf.version, position, link: leaf.link })
 }
 
 impl Deferred {

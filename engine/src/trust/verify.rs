@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
+use chainring_format::frame::FRAME_BYTES_MIN;
 use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader, file_name};
 use chainring_format::{Link, Position, Violation};
 
@@ -19,6 +20,7 @@ use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::log::Store;
 use crate::segment::{Again, Cursor, FileBuffer, Pace, ReadFailure, SHORTENED, open_segment, reserved_bytes};
 use crate::sequencer::{Mark, Remembered, segment_numbers, segments_behind_packed};
+use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// How often is remembered how far a verification came.
@@ -294,15 +296,17 @@ fn run(
 ) -> Result<Verdict, OpenError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (if options.threads == 0 { cores } else { options.threads }).clamp(1, (segments.len() - start.first).max(1));
+    start.merge.expect_events(events_expected(&segments[start.first..]));
+    let spent = Mutex::new(Vec::new());
     let (next, stop, done) = (AtomicUsize::new(start.first), AtomicBool::new(false), AtomicU64::new(0));
     let with_tree = !start.merge.is_without_tree();
     let pace = (options.bytes_per_second > 0).then(|| Arc::new(Pace::new(options.bytes_per_second)));
     let total: u64 = segments[start.first..].iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
-    let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, OpenError>)>(1);
+    let (sender, receiver) = sync_channel::<(usize, Result<SegmentFindings, OpenError>)>(threads);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let sender = sender.clone();
-            let (next, stop, done, pace) = (&next, &stop, &done, pace.clone());
+            let (next, stop, done, spent, pace) = (&next, &stop, &done, &spent, pace.clone());
             scope.spawn(move || {
                 let mut buffer = FileBuffer::paced(pace);
                 // Relaxed: the counter hands out work and the flag saves some; nothing is published through them.
@@ -311,7 +315,8 @@ fn run(
                     let Some((file, header)) = segments.get(index) else { break };
                     let successor = segments.get(index + 1).map(|(_, header)| header);
                     let is_last = is_whole && successor.is_none();
-                    let found = examine_file(disk, &**file, header, successor, (is_last, with_tree), &mut buffer);
+                    let memory = lock(spent).pop();
+                    let found = examine_file(disk, &**file, header, successor, (is_last, with_tree), &mut buffer, memory);
                     let file_bytes = file.bytes().unwrap_or(0);
                     let bytes = done.fetch_add(file_bytes, Ordering::Relaxed) + file_bytes;
                     if let Some(progress) = options.progress {
@@ -324,7 +329,7 @@ fn run(
             });
         }
         drop(sender);
-        let merged = merge_in_order(receiver.iter(), start, &mut taken_in);
+        let merged = merge_in_order(receiver.iter(), start, &mut taken_in, |found| lock(&spent).push(found));
         stop.store(true, Ordering::Relaxed);
         // Whoever still wants to send finds nobody listening, and ends.
         drop(receiver);
@@ -336,6 +341,7 @@ fn merge_in_order(
     results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>,
     start: &mut Start,
     taken_in: &mut impl FnMut(&Merge) -> Result<(), OpenError>,
+    give_back: impl Fn(SegmentFindings),
 ) -> Result<Verdict, OpenError> {
     let Start { merge, earlier, first } = start;
     let mut waiting = BTreeMap::new();
@@ -358,9 +364,18 @@ fn merge_in_order(
                 return Ok(Verdict::Fault(fault));
             }
             taken_in(merge)?;
+            give_back(found);
         }
     }
     Ok(Verdict::Holds)
+}
+
+/// Events that these segments hold, about: how many there are in front of the last one is what its header says, and no more than their bytes allow.
+fn events_expected(segments: &[Opened]) -> usize {
+    let (Some((_, first)), Some((_, last))) = (segments.first(), segments.last()) else { return 0 };
+    let stated = last.first_position.get().saturating_sub(first.first_position.get());
+    let bytes: u64 = segments.iter().map(|(file, _)| file.bytes().unwrap_or(0)).sum();
+    stated.min(bytes / u64::from(FRAME_BYTES_MIN)) as usize
 }
 
 /// Reads and examines one segment.
@@ -371,6 +386,7 @@ fn examine_file(
     successor: Option<&SegmentHeader>,
     (is_last, with_tree): (bool, bool),
     buffer: &mut FileBuffer,
+    mut spent: Option<SegmentFindings>,
 ) -> Result<SegmentFindings, OpenError> {
     let name = file_name(header.number.get());
     let failed = |failure: ReadFailure| failure.of(&name);
@@ -379,20 +395,20 @@ fn examine_file(
     let segment_bytes = header.segment_bytes.get();
     let limit = reserved_bytes(segment_bytes);
     if let (Some(end), true) = (named_end, named_footer <= limit - segment_bytes)
-        && let Some(found) = examine_in_windows(file, buffer, *header, end, with_tree)
+        && let Some(found) = examine_in_windows(file, buffer, *header, end, with_tree, &mut spent)
     {
         return Ok(found);
     }
     let named_bytes = named_end.map(|(end, footer_bytes)| end.saturating_add(footer_bytes));
     buffer.read(file, named_bytes.unwrap_or(limit).min(limit)).map_err(failed)?;
-    let mut found = examine(buffer, *header, named_end, with_tree);
+    let mut found = examine(buffer, *header, named_end, with_tree, spent);
     // A writer may have been in the middle of a commit: what still changes is not judged yet.
     let mut again = Again::default();
     while is_last
         && let Some(offset) = found.finding.as_ref().map(|finding| finding.offset)
         && again.look(buffer, file, disk, (offset, limit)).map_err(failed)?
     {
-        found = examine(buffer, *header, named_end, with_tree);
+        found = examine(buffer, *header, named_end, with_tree, Some(found));
     }
     if !is_last && successor.is_none() {
         // The next header cannot be read, so where this segment ends is not known, and what recovery may have cut looks like a torn write.

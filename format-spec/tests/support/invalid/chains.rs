@@ -1,6 +1,7 @@
 //! Records that do not fit their neighbours: rules B1, H1, H2.
 
 use chainring_format::frame::BACK_FAR;
+use chainring_format::hash::stream_id;
 use chainring_format::{EventId, Link};
 
 use super::super::case::Case;
@@ -85,6 +86,23 @@ fn links() -> Vec<Case> {
     ]
 }
 
+/// Rule H1: an event that hangs, in every way rightly, on an event that another one follows already. `is_across`: what both follow is in an earlier segment.
+fn forked(name: &str, is_across: bool, why: &str) -> Case {
+    let mut store = Store::new(name, 512);
+    store.lone(&event("order-1", "placed"));
+    if is_across {
+        store.next_segment(512);
+    }
+    let placed = store.streams[&stream_id("order-1")].link;
+    store.event(&event("order-1", "paid"));
+    store.event(&event("stock-9", "counted"));
+    store.event_with(&event("order-1", "sent"), |draft| {
+        (draft.version, draft.stream_back, draft.prev_stream) = (2, 3, placed);
+    });
+    store.commit();
+    Case::at_frame(&store, 4, TAMPERED, "H1", why)
+}
+
 /// Rules H1 and H2: what no hash covers, or what contradicts the records before.
 fn order() -> Vec<Case> {
     vec![
@@ -101,6 +119,8 @@ fn order() -> Vec<Case> {
             draft.version = 1;
             draft.name = "order-1".into();
         }),
+        forked("H1-stream-forked", false, "a second event follows the stream's first one"),
+        forked("H1-stream-forked-across-segments", true, "a second event follows the stream's last one in the segment before"),
         lied("H1-time-backwards", "H1", "recorded_at_ns is lower than that of the record before", |draft| {
             draft.recorded_at_ns = TIME_NS;
         }),
