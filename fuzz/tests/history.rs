@@ -47,6 +47,13 @@ fn random_histories_hold() {
         "answer no space",
         "answer no segment",
         "answer clock jump",
+        "sealed",
+        "not sealed",
+        "rotated",
+        "anchored",
+        "power cut of a sealed log",
+        "put back",
+        "second reader of seals",
     ];
     for thing in things {
         assert!(total.of(thing) > 0, "{thing} was never met: {total}");
@@ -93,4 +100,14 @@ fn a_broken_promise_is_noticed_and_told() {
         assert!(named >= 8, "{canary:?}: {named} of {} say why", stories.len());
         assert!(stories.iter().all(|story| story.contains("again: cargo run --release -p chainring-fuzz -- --seed ")));
     }
+}
+
+/// What was signed for is gone, and whoever signed is told.
+#[test]
+fn a_lying_disk_is_noticed_by_what_was_signed() {
+    let failed: Vec<_> = (7..).step_by(16).take(40).filter_map(|seed| run(seed, Canary::LyingDisk).err()).collect();
+    assert!(failed.len() >= 10, "only {} of 40 noticed", failed.len());
+    let of_signers =
+        failed.iter().filter(|failure| failure.message.contains("rollback suspected") || failure.message.contains("signed")).count();
+    assert!(of_signers > 0, "{:?}", failed.iter().map(|failure| &failure.message).collect::<Vec<_>>());
 }

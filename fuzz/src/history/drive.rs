@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use chainring::disk::Environment;
-use chainring::disk::sim::{Call, Failure, Fault, SimClock, SimDisk, SimEntropy, SimRandom};
+use chainring::disk::sim::{Fault, SimClock, SimDisk, SimEntropy, SimRandom};
 use chainring::{
     AppendError, AsOf, Durability, Event, EventId, Expected, FaultKind, Log, OpenError, Opened, Options, PackError, Pending, Position,
     Receipt, Store, Timestamp, Value, VerifyOptions, VerifyReport, Version, verify_in,
 };
 
 use super::model::{Asked, Excuses, Model, STOPS, found};
-use super::{Canary, Summary};
+use super::{Canary, Summary, any_fault};
 
 const START_NS: u64 = 1_700_000_000_000_000_000;
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -130,31 +130,8 @@ impl Driver {
         }
     }
 
-    /// A fault that a call will meet within so many calls.
-    fn fault(&mut self, within: u64) -> Fault {
-        let random = &mut self.random;
-        let n = 1 + random.below(within);
-        let failure = Failure::ALL[random.below(3) as usize];
-        match random.below(7) {
-            // Another segment cannot be begun.
-            6 => {
-                let call = [Call::Create, Call::Reserve][random.below(2) as usize];
-                Fault::Nth { call: Some(call), n: 1 + random.below(2), failure, lasting: false }
-            }
-            0 => Fault::Write(n.div_ceil(3)),
-            1 => Fault::Sync(n.div_ceil(3)),
-            2 => Fault::Full,
-            3 => {
-                let call = Call::ALL[random.below(Call::ALL.len() as u64) as usize];
-                Fault::Nth { call: Some(call), n: n.div_ceil(8), failure, lasting: random.one_in(3) }
-            }
-            // Lasting: the device is gone from here on, as if the power had been cut in the middle of a call.
-            _ => Fault::Nth { call: None, n, failure, lasting: random.one_in(2) },
-        }
-    }
-
     fn arm(&mut self, within: u64) {
-        let fault = self.fault(within);
+        let fault = any_fault(&mut self.random, within);
         self.story.push(format!("armed {fault:?}"));
         self.disk.inject(fault);
         self.excuses.fault = true;

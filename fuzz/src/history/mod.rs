@@ -1,8 +1,8 @@
 //! Random histories of a log on a simulated disk, checked against a model.
 //!
 //! One seed is one history: a few lives of a log with appends, batches, conditions, retries, reads, rotation, faults of every kind, cuts and kills, each
-//! followed by looking at what is left. `model` knows what must be there and what must be answered; `drive` acts; `threads` does with real threads
-//! what one thread cannot show, and checks invariants only.
+//! followed by looking at what is left. `model` knows what must be there and what must be answered; `drive` acts. Two more check invariants only: `threads`
+//! does with real threads what one thread cannot show, and `sealed` seals and signs while things fail.
 //!
 //! Always: the seed decides everything (but for the order of real threads). Never: a fault that the model is not told of, except as a [`Canary`],
 //! which breaks the engine's promise on purpose and must be noticed.
@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use chainring::disk::sim::{Call, Failure as CallFailure, Fault, SimRandom};
+
 mod drive;
 mod model;
+mod sealed;
 mod threads;
 
 /// A promise broken behind the model's back, to see that the harness notices.
@@ -88,7 +91,33 @@ pub fn run(seed: u64, canary: Canary) -> Result<Summary, Failure> {
     if seed % 16 == 15 && canary == Canary::None {
         return guarded(seed, threads::Crowd::new(seed), threads::Crowd::run, |crowd| (crowd.summary(), crowd.story()));
     }
+    if seed % 16 == 7 && matches!(canary, Canary::None | Canary::LyingDisk) {
+        let is_lying = canary == Canary::LyingDisk;
+        return guarded(seed, sealed::Office::new(seed, is_lying), sealed::Office::run, |office| (office.summary(), office.story()));
+    }
     guarded(seed, drive::Driver::new(seed, canary), drive::Driver::run, |driver| (driver.summary(), driver.story()))
+}
+
+/// A fault that a call will meet within so many calls.
+fn any_fault(random: &mut SimRandom, within: u64) -> Fault {
+    let n = 1 + random.below(within);
+    let failure = CallFailure::ALL[random.below(3) as usize];
+    match random.below(7) {
+        // Another segment cannot be begun.
+        6 => {
+            let call = [Call::Create, Call::Reserve][random.below(2) as usize];
+            Fault::Nth { call: Some(call), n: 1 + random.below(2), failure, lasting: false }
+        }
+        0 => Fault::Write(n.div_ceil(3)),
+        1 => Fault::Sync(n.div_ceil(3)),
+        2 => Fault::Full,
+        3 => {
+            let call = Call::ALL[random.below(Call::ALL.len() as u64) as usize];
+            Fault::Nth { call: Some(call), n: n.div_ceil(8), failure, lasting: random.one_in(3) }
+        }
+        // Lasting: the device is gone from here on, as if the power had been cut in the middle of a call.
+        _ => Fault::Nth { call: None, n, failure, lasting: random.one_in(2) },
+    }
 }
 
 fn guarded<T>(seed: u64, mut state: T, run: impl FnOnce(&mut T), tell: impl FnOnce(&T) -> (Summary, String)) -> Result<Summary, Failure> {
