@@ -85,3 +85,24 @@ fn an_event_that_breaks_a_limit_leaves_the_batch_as_it_was() {
     assert!(matches!(log.append(twice), Err(AppendError::Invalid { .. })));
     assert_eq!(rows(&log).len(), 2);
 }
+
+#[test]
+fn a_lent_event_gets_the_same_link_as_one_handed_over() {
+    let (handed_over, lent) = (log(), log());
+    for number in 0..40 {
+        let one = event(number).body(vec![b'x'; (number * 97) as usize]);
+        assert_eq!(lent.append(&one).unwrap().events.len(), 1);
+        handed_over.append(one.clone()).unwrap();
+        // With something required, which takes another way.
+        let more = Event::new("more", "Noted").expected(Expected::Exactly(Version(number)));
+        lent.append(Request::from(&more).require("other", Expected::NoStream)).unwrap();
+        handed_over.append(Request::event(more).require("other", Expected::NoStream)).unwrap();
+        // Again, with an id that the caller has given: the same answer.
+        if one.id.is_some() {
+            assert!(lent.append(&one).unwrap().duplicate);
+        }
+    }
+    assert_eq!(rows(&lent), rows(&handed_over));
+    let bad = Event::new("", "Noted");
+    assert!(matches!(lent.append(&bad), Err(AppendError::Invalid { .. })));
+}

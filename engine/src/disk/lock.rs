@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, major, minor};
 
 use super::DirectoryLock;
 use super::portable::open_plain;
@@ -53,15 +53,29 @@ impl From<io::Error> for LockError {
 /// Whether somebody holds the lock of a directory, as the system lists its locks: asking by locking would be in the way of a writer who comes at this
 /// moment. `false` where that cannot be told.
 pub(super) fn is_locked(directory: &Path) -> bool {
-    let inode = fs::metadata(directory.join(LOCK_FILE)).map(|metadata| metadata.ino());
-    let (Ok(inode), Ok(locks)) = (inode, fs::read_to_string("/proc/locks")) else { return false };
+    let path = directory.join(LOCK_FILE);
+    let (Ok(file), Ok(locks)) = (fs::metadata(&path), fs::read_to_string("/proc/locks")) else { return false };
+    is_listed(&locks, (file.dev(), file.ino()), || is_held(&path))
+}
+
+/// Whether the lock of a file is in the system's list. A lock of a file with the same number on another device is that of another file - or of this one, where
+/// the file system's own name for its device is not the one that its files have (btrfs, overlays): then `is_held` is asked.
+fn is_listed(locks: &str, (device, inode): (u64, u64), is_held: impl Fn() -> bool) -> bool {
+    let (device, inode) = (format!("{:02x}:{:02x}", major(device), minor(device)), inode.to_string());
     // 1: FLOCK  ADVISORY  WRITE 4242 fd:00:131141 0 EOF
-    let is_it = |line: &str| {
+    locks.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);
         let kind = (words.next(), words.nth(1));
-        kind == (Some("FLOCK"), Some("WRITE")) && words.nth(1).and_then(|file| file.rsplit(':').next()) == Some(&inode.to_string())
-    };
-    locks.lines().any(is_it)
+        let file = words.nth(1).and_then(|file| file.rsplit_once(':'));
+        kind == (Some("FLOCK"), Some("WRITE"))
+            && file.is_some_and(|(of_device, number)| number == inode && (of_device == device || is_held()))
+    })
+}
+
+/// Whether a file is locked, by trying.
+fn is_held(path: &Path) -> bool {
+    let Ok(file) = open_plain(OpenOptions::new().read(true), path) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 #[derive(Debug)]
@@ -103,4 +117,33 @@ pub(super) fn lock(directory: &Path) -> Result<Box<dyn DirectoryLock>, LockError
     let thread = std::thread::current();
     held.insert(key, thread.name().unwrap_or("without a name").to_owned());
     Ok(Box::new(Held { key, _file: file }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_told_from_that_of_another_file_with_its_number() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_locked(directory.path()), "there is no file");
+        let held = lock(directory.path()).unwrap();
+        let path = directory.path().join(LOCK_FILE);
+        assert!(is_held(&path));
+        if fs::read_to_string("/proc/locks").is_ok() {
+            assert!(is_locked(directory.path()));
+        }
+        drop(held);
+        assert!(!is_held(&path) && !is_locked(directory.path()));
+
+        let here = ((0xfd << 8) | 1, 131_141);
+        let list = |kind: &str, file: &str| format!("1: POSIX  ADVISORY  READ 9 fd:01:131141 0 EOF\n2: {kind} 4242 {file} 0 EOF\n");
+        let never = || unreachable!("it is certain");
+        assert!(is_listed(&list("FLOCK  ADVISORY  WRITE", "fd:01:131141"), here, never));
+        assert!(!is_listed(&list("FLOCK  ADVISORY  READ", "fd:01:131141"), here, never));
+        assert!(!is_listed(&list("FLOCK  ADVISORY  WRITE", "fd:01:31141"), here, never));
+        for is_held in [true, false] {
+            assert_eq!(is_listed(&list("FLOCK  ADVISORY  WRITE", "07:01:131141"), here, || is_held), is_held);
+        }
+    }
 }

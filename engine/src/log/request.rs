@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use chainring_format::EventId;
+use chainring_format::lanes::Lanes;
 
 use super::draws::Draws;
 use super::event::Event;
@@ -11,7 +12,7 @@ use crate::condition::{Durability, Expected};
 use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
-use crate::sequencer::{Answer, Content, Draft, Grounds, Patience, Sequencer};
+use crate::sequencer::{Answer, Content, Draft, Grounds, Patience, PreparedEvent, Sequencer};
 use crate::sync::Arc;
 
 /// Bodies longer than this are hashed by their caller: side by side with others they gain nothing, and the leader has no time for them.
@@ -31,6 +32,8 @@ pub struct Request {
 #[derive(Debug, Clone)]
 enum Events {
     Alone(Box<Event>),
+    /// An event alone that its caller keeps, encoded; or why it cannot be.
+    Lent(Result<WriteBatch, AppendError>),
     Apart(Vec<Event>),
     Encoded(WriteBatch),
 }
@@ -44,6 +47,13 @@ impl From<Events> for Request {
 impl From<Event> for Request {
     fn from(event: Event) -> Request {
         Events::Alone(Box::new(event)).into()
+    }
+}
+
+/// The caller keeps the event, to change it for the next one or to hand it in again.
+impl From<&Event> for Request {
+    fn from(event: &Event) -> Request {
+        Events::Lent(WriteBatch::of(std::slice::from_ref(event), Box::default())).into()
     }
 }
 
@@ -116,12 +126,27 @@ impl Request {
     ) -> Result<Arc<Slot<Answer>>, AppendError> {
         let Request { events, required, not_after_ns, grounds, durability } = self;
         SCRATCH.with_borrow_mut(|scratch| {
+            let is_plain = required.is_empty() && not_after_ns.is_none();
             let (is_batch, mut batch) = match events {
-                Events::Alone(event) if required.is_empty() && not_after_ns.is_none() => {
-                    let draft = alone(&event, grounds, draws, scratch)?;
-                    return sequencer.publish_event(draft, durability, patience, clock);
+                Events::Alone(event) if is_plain => {
+                    let Scratch { metadata, lanes, .. } = scratch;
+                    metadata.clear();
+                    let prepared = event.encode(metadata)?;
+                    let content = Content { name: event.stream.as_bytes(), metadata, body: &event.body };
+                    return sequencer.publish_event(alone(prepared, content, grounds, draws, lanes), durability, patience, clock);
+                }
+                Events::Lent(encoded) if is_plain => {
+                    let (prepared, bytes) = encoded?.into_one();
+                    let content = prepared.content(&bytes);
+                    return sequencer.publish_event(
+                        alone(prepared, content, grounds, draws, &mut scratch.lanes),
+                        durability,
+                        patience,
+                        clock,
+                    );
                 }
                 Events::Alone(event) => (false, WriteBatch::of(std::slice::from_ref(&*event), sequencer.parcel())?),
+                Events::Lent(encoded) => (false, encoded?),
                 Events::Apart(events) => (true, WriteBatch::of(&events, sequencer.parcel())?),
                 Events::Encoded(batch) => (true, batch),
             };
@@ -135,19 +160,15 @@ impl Request {
 }
 
 /// An event that is appended by itself, finished where it lies. Its digest is left to the leader, unless that would take long.
-fn alone<'a>(event: &'a Event, grounds: Grounds, draws: &Draws, scratch: &'a mut Scratch) -> Result<Draft<'a>, AppendError> {
-    let Scratch { metadata, lanes, .. } = scratch;
-    metadata.clear();
-    let mut prepared = event.encode(metadata)?;
-    let content = Content { name: event.stream.as_bytes(), metadata, body: &event.body };
-    prepared.grounds = grounds;
-    prepared.take_drawn(draws.one(event.id), content.body);
-    if content.body.len() > LEADER_HASH_BYTES_MAX || metadata.len() > LEADER_HASH_BYTES_MAX {
+fn alone<'a>(mut event: PreparedEvent, content: Content<'a>, grounds: Grounds, draws: &Draws, lanes: &mut Lanes) -> Draft<'a> {
+    event.grounds = grounds;
+    event.take_drawn(draws.one((!event.is_id_drawn).then_some(event.event_id)), content.body);
+    if content.body.len() > LEADER_HASH_BYTES_MAX || content.metadata.len() > LEADER_HASH_BYTES_MAX {
         let mut digests = Vec::with_capacity(1);
-        lanes.event_digests(&[prepared.lane_event(content, EventId::default(), 0, 0)], &mut digests);
-        prepared.digest = digests.pop();
+        lanes.event_digests(&[event.lane_event(content, EventId::default(), 0, 0)], &mut digests);
+        event.digest = digests.pop();
     }
-    Ok(Draft { event: prepared, content })
+    Draft { event, content }
 }
 
 thread_local! {

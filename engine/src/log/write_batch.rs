@@ -12,7 +12,7 @@ use super::draws::Draws;
 use super::event::{Event, check_name, invalid};
 use crate::condition::Expected;
 use crate::error::AppendError;
-use crate::sequencer::{Grounds, Parcel, Required, StreamKey};
+use crate::sequencer::{Grounds, Parcel, PreparedEvent, Required, StreamKey};
 
 /// A batch that takes its events in one by one and keeps none of them: whoever appends many, and uses one [`Event`] for all of them, its texts and its
 /// body included, allocates nothing for an event.
@@ -96,6 +96,12 @@ impl WriteBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parcel.events.is_empty()
+    }
+
+    /// The event of a batch that has one, and its bytes.
+    pub(super) fn into_one(self) -> (PreparedEvent, Vec<u8>) {
+        let Parcel { mut events, bytes, .. } = *self.parcel;
+        (events.pop().expect("it has one"), bytes)
     }
 
     /// Also requires something of a stream that is only read.

@@ -223,6 +223,13 @@ fn append_many(device: &Device, log: &Log, level: &Level, shape: Shape, thread: 
         if random.one_in(15) {
             let mine: Vec<_> = level.submitted().into_iter().filter(|(other, _)| *other == thread).collect();
             log.sync()?;
+            // Everybody has an answer. What was refused was not appended.
+            for (events, durability, receipt) in pending.drain(..) {
+                let receipt = receipt.wait()?;
+                if durability == Durability::Durable {
+                    device.promise(Promise::durable(&receipt, &events));
+                }
+            }
             device.promise(Promise::Synced(mine));
         }
     }

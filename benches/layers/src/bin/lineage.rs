@@ -173,6 +173,7 @@ fn record(dir: &Path, rounds: u64, wanted: &str) -> Done {
         ("single, pipelined, made as they go", Way::Pipelined { batch: 1, is_made_before: false }, 500_000),
         ("batches of 1000, made beforehand", Way::Pipelined { batch: BATCH, is_made_before: true }, 400_000),
         ("batches of 1000, made as they go", Way::Pipelined { batch: BATCH, is_made_before: false }, 1_500_000),
+        ("single, pipelined, lent from one event", Way::TakenIn { batch: 1 }, 500_000),
         ("batches of 1000, taken in from one event", Way::TakenIn { batch: BATCH }, 1_500_000),
     ];
     for (name, way, events) in ways.into_iter().filter(|(name, ..)| name.contains(wanted)) {
@@ -223,7 +224,7 @@ enum Way {
     Waiting { threads: u64 },
     /// By one thread that has many under way. If they are made beforehand, making them is not measured, and they are not in the cache any more.
     Pipelined { batch: u64, is_made_before: bool },
-    /// By one thread that has four batches under way, and one event that it changes for the next one.
+    /// By one thread that has many under way, and one event that it changes for the next one.
     TakenIn { batch: u64 },
 }
 
@@ -281,13 +282,18 @@ fn taken_in(log: &Log, batch: u64, events: u64, maker: Maker<'_>) -> Done<f64> {
     let mut pending = std::collections::VecDeque::new();
     let (started, mut event) = (Instant::now(), (maker.make)(0));
     for first in (0..events).step_by(batch as usize) {
-        let mut taken = log.write_batch();
-        for number in first..first + batch {
-            (maker.change)(&mut event, number);
-            taken.push(&event)?;
-        }
-        pending.push_back(log.submit(taken)?);
-        if pending.len() >= 4 {
+        pending.push_back(if batch == 1 {
+            (maker.change)(&mut event, first);
+            log.submit(&event)?
+        } else {
+            let mut taken = log.write_batch();
+            for number in first..first + batch {
+                (maker.change)(&mut event, number);
+                taken.push(&event)?;
+            }
+            log.submit(taken)?
+        });
+        if pending.len() >= if batch == 1 { IN_FLIGHT } else { 4 } {
             pending.pop_front().map_or(Ok(()), |first: Pending| first.wait().map(drop))?;
         }
     }
