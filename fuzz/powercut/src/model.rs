@@ -66,12 +66,9 @@ impl Level {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
     }
 
-    /// Takes back what was refused.
-    pub(crate) fn take_back(&self, thread: u32) {
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = planned.iter().rposition(|planned| planned.thread == thread) {
-            planned.remove(last);
-        }
+    /// Takes back a request that was refused, by its first event.
+    pub(crate) fn take_back(&self, first: Option<EventId>) {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).retain(|planned| planned.events[0].id != first);
     }
 
     pub(crate) fn planned(&self) -> Vec<Planned> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, PackError, Request};
+use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, PackError, Pending, Request};
 
 use rustix::fs::{Advice, fadvise};
 
@@ -198,48 +198,68 @@ fn after_failure(log: &Log, error: AppendError) -> Stopped {
     }
 }
 
+/// A request that was handed in.
+type Sent = (Vec<Event>, Durability, Pending);
+
 /// One thread: a few requests in flight, most of them waited for.
 fn append_many(device: &Device, log: &Log, level: &Level, shape: Shape, thread: u32, mut random: Random) -> Result<(), AppendError> {
     let mut pending = Vec::new();
+    let appended = append_some(device, log, level, shape, thread, &mut random, &mut pending);
+    // Also behind an error: what others were answered counts.
+    appended.and(settle(device, level, &mut pending))
+}
+
+fn append_some(
+    device: &Device,
+    log: &Log,
+    level: &Level,
+    shape: Shape,
+    thread: u32,
+    random: &mut Random,
+    pending: &mut Vec<Sent>,
+) -> Result<(), AppendError> {
     for _ in 0..shape.requests / u64::from(shape.threads) + 1 {
-        let planned = if shape.lone { plan_lone(&mut random, thread) } else { plan(&mut random, thread, shape.segment_bytes) };
+        let planned = if shape.lone { plan_lone(random, thread) } else { plan(random, thread, shape.segment_bytes) };
         let durability = if random.below(16) < shape.written { Durability::Written } else { Durability::Durable };
         let (request, events) = (planned.request().durability(durability), planned.events.clone());
         level.plan(planned);
-        let receipt = log.submit(request).inspect_err(|error| {
-            if !matches!(error, AppendError::OutcomeUnknown(_)) {
-                level.take_back(thread);
-            }
-        })?;
+        let receipt = log.submit(request).inspect_err(|error| take_back_if_refused(level, &events, error))?;
         pending.push((events, durability, receipt));
         if shape.lone || random.one_in(3) {
-            for (events, durability, receipt) in pending.drain(..) {
-                let receipt = receipt.wait()?;
-                if durability == Durability::Durable {
-                    device.promise(Promise::durable(&receipt, &events));
-                }
-            }
+            settle(device, level, pending)?;
         }
         if random.one_in(15) {
             let mine: Vec<_> = level.submitted().into_iter().filter(|(other, _)| *other == thread).collect();
             log.sync()?;
             // Everybody has an answer. What was refused was not appended.
-            for (events, durability, receipt) in pending.drain(..) {
-                let receipt = receipt.wait()?;
-                if durability == Durability::Durable {
-                    device.promise(Promise::durable(&receipt, &events));
-                }
-            }
+            settle(device, level, pending)?;
             device.promise(Promise::Synced(mine));
         }
     }
-    for (events, durability, receipt) in pending {
-        let receipt = receipt.wait()?;
-        if durability == Durability::Durable {
-            device.promise(Promise::durable(&receipt, &events));
+    Ok(())
+}
+
+/// Waits for every answer; the first error among them.
+fn settle(device: &Device, level: &Level, pending: &mut Vec<Sent>) -> Result<(), AppendError> {
+    let mut settled = Ok(());
+    for (events, durability, receipt) in pending.drain(..) {
+        match receipt.wait() {
+            Ok(receipt) if durability == Durability::Durable => device.promise(Promise::durable(&receipt, &events)),
+            Ok(_) => {}
+            Err(error) => {
+                take_back_if_refused(level, &events, &error);
+                settled = settled.and(Err(error));
+            }
         }
     }
-    Ok(())
+    settled
+}
+
+/// Only of an unknown outcome nobody knows.
+fn take_back_if_refused(level: &Level, events: &[Event], error: &AppendError) {
+    if !matches!(error, AppendError::OutcomeUnknown(_)) {
+        level.take_back(events[0].id);
+    }
 }
 
 /// Files that come, grow and go; nothing is promised about them. And pages of the log that the kernel writes before anybody asks it to, in any order, as it
