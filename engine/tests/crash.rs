@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use chainring::disk::Environment;
-use chainring::disk::sim::{Call, Failure, Fault, SimDisk, SimRandom};
-use chainring::{AppendError, Durability, Event, EventId, Opened};
+use chainring::disk::sim::{Call, Failure, Fault, SimClock, SimDisk, SimEntropy, SimRandom};
+use chainring::{AppendError, Durability, Event, EventId, Opened, Options, Request};
 use support::{check, content, names_of_segments, open, read, request};
 
 /// What the model knows of one run: every request in the order it was submitted, and how many of them were acknowledged.
@@ -145,6 +147,23 @@ fn a_failed_sync_is_final_and_hides_what_it_did_not_make_durable() {
     let log = open(&environment).unwrap();
     assert_eq!(content(&log).len(), first.len());
     log.append(request(&mut random, 3).1).unwrap();
+}
+
+/// A chore that fails poisons the log, and nobody comes for chores any more: what was published meanwhile, and left to whoever was at it, is answered first.
+#[test]
+fn what_was_published_when_a_chore_failed_is_answered() {
+    let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new(1_000_000_000_000, 1000)));
+    let environment = Environment { disk: Arc::new(disk.clone()), clock: clock.clone(), entropy: Arc::new(SimEntropy::new(1)) };
+    let log = Options::new().keeper(false).open_in(environment, "simulated").unwrap();
+    log.append(Request::from(Event::new("s", "E")).durability(Durability::Written)).unwrap();
+    disk.inject(Fault::Sync(1));
+    clock.advance(1_000_000_000);
+    let left = log.submit(Event::new("s", "E")).unwrap();
+    while log.tick().is_some() {
+        assert!(!left.is_done(), "the first tick syncs what was written, and fails");
+    }
+    assert!(left.is_done());
+    assert!(matches!(left.wait(), Err(AppendError::Poisoned(_))));
 }
 
 #[test]

@@ -46,7 +46,15 @@ enum Ahead {
 impl Sequencer {
     /// Does a bounded piece of what nobody waits for. Returns when to come again; `None` if there is no reason to before something happens.
     pub(crate) fn tick(&self, chores: &mut Chores, clock: &dyn Clock) -> Option<Duration> {
-        if self.is_fork() || self.is_closed() || self.pipeline.poison.get().is_some() {
+        if self.is_fork() {
+            return None;
+        }
+        if self.is_closed() || self.pipeline.poison.get().is_some() {
+            // Whoever published while the helm was held here found it taken, and sleeps: what is left gets its answer before nobody comes any more.
+            if self.pipeline.rings.has_news() {
+                self.try_lead(true);
+            }
+            self.pipeline.hand_over();
             return None;
         }
         let has_news = self.pipeline.rings.has_news();

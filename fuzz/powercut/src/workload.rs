@@ -152,10 +152,10 @@ fn run_session(device: &Device, store: &Path, level: &Level, shape: Shape, sessi
         let outcomes: Vec<_> = handles.into_iter().map(|handle| handle.join().expect("a workload does not panic")).collect();
         done.store(true, Ordering::Relaxed);
         let packed = packing.map_or(Ok(()), |packing| packing.join().expect("a workload does not panic"));
-        packed.map_err(Stopped::Wrong)?;
-        outcomes.into_iter().collect::<Result<(), AppendError>>().map_err(|error| after_failure(&log, error))
+        packed.map_err(|why| Box::new(Stopped::Wrong(why)))?;
+        outcomes.into_iter().collect::<Result<(), AppendError>>().map_err(|error| Box::new(after_failure(&log, error)))
     });
-    appended.map_err(Box::new)?;
+    appended?;
     let submitted = level.submitted();
     // Closing consumes the log, so there is nothing left to look at.
     log.close().map_err(|error| Box::new(Stopped::Append(error, Vec::new())))?;
