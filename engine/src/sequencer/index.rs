@@ -64,6 +64,8 @@ impl Sequencer {
         let helm = lock(&self.helm);
         let mut forgotten = shared.forget_indexed(helm.core.next_position, helm.core.options.heads_bytes_max);
         drop(helm);
+        // For who published meanwhile, and found it taken.
+        self.pipeline.hand_over();
         if let Some(table) = forgotten.cleared_table() {
             write(&shared.directory).use_table(table);
         }

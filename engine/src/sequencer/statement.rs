@@ -170,6 +170,10 @@ impl Sequencer {
     /// Heads of all buckets, and how many records they are over. Under the helm, so that no record is half in them.
     pub(crate) fn heads(&self) -> (u64, Vec<Option<super::heads::Head>>) {
         let helm = crate::sync::model::lock(&self.helm);
-        (helm.core.next_position, helm.core.buckets.all())
+        let heads = (helm.core.next_position, helm.core.buckets.all());
+        drop(helm);
+        // For who published meanwhile, and found it taken.
+        self.pipeline.hand_over();
+        heads
     }
 }
