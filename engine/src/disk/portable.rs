@@ -266,12 +266,14 @@ impl DiskFile for PortableFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    /// fdatasync(file); pwrite(file, nothing)
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data().and_then(|()| still_writes(&self.file))
     }
 
+    /// fsync(file); pwrite(file, nothing)
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all().and_then(|()| still_writes(&self.file))
     }
 
     fn reserve(&self, bytes: u64) -> io::Result<()> {
@@ -313,5 +315,17 @@ impl DiskFile for PortableFile {
         // Only clean pages can be dropped, so they are made clean first.
         self.file.sync_all()?;
         fadvise(&self.file, 0, None, Advice::DontNeed).map_err(io::Error::from)
+    }
+}
+
+/// Whether the file system of a file still takes writes, asked by one of nothing, behind a sync that went well.
+///
+/// When its journal has failed, ext4 may answer a sync with success although it could not keep track of what was written ("failed to convert unwritten
+/// extents"); but from then on it refuses every write.
+fn still_writes(file: &File) -> io::Result<()> {
+    match file.write_at(&[], 0) {
+        // Opened for reading: there is nothing to ask for.
+        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => Ok(()),
+        asked => asked.map(drop),
     }
 }
