@@ -321,7 +321,7 @@ impl DiskFile for PortableFile {
 /// Whether the file system of a file still takes writes, asked by one of nothing, behind a sync that went well.
 ///
 /// When its journal has failed, ext4 may answer a sync with success although it could not keep track of what was written ("failed to convert unwritten
-/// extents"); but from then on it refuses every write.
+/// extents"); but once it has noticed, it refuses every write. For a moment it has not: what this cannot see says RELIABILITY.md.
 fn still_writes(file: &File) -> io::Result<()> {
     match file.write_at(&[], 0) {
         // Opened for reading: there is nothing to ask for.
