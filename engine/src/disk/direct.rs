@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::portable::{PortableDisk, PortableFile};
+use super::portable::{PortableDisk, PortableFile, still_writes};
 use super::uring::Uring;
 use super::{Access, DirectoryLock, Disk, DiskFile, LockError, QueuedAs, Region, WriteQueue};
 
@@ -195,11 +195,11 @@ impl DiskFile for DirectFile {
 
     fn write_durable_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Some(direct) = self.direct() {
-            // pwrite(O_DIRECT | O_DSYNC)
+            // pwrite(O_DIRECT | O_DSYNC); futimens(now), twice
             match direct.write_all_at(bytes, offset) {
                 // Memory, offset or length do not suit the device: refused before anything was written.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => self.refused.store(true, Ordering::Relaxed),
-                result => return result,
+                result => return result.and_then(|()| still_writes(direct)),
             }
         }
         self.portable.write_durable_at(bytes, offset)

@@ -65,11 +65,10 @@ impl Uring {
     }
 }
 
-/// What a completion means; what a short write has left is written here.
+/// What a completion means. What a short write has left - nothing, nearly always - is written here, which also asks what is asked behind every write.
 fn finish(write: &QueuedWrite, result: i32) -> io::Result<()> {
     let bytes = &write.memory.bytes()[write.range.clone()];
     match usize::try_from(result) {
-        Ok(written) if written == bytes.len() => Ok(()),
         Ok(written) => write.file.write_durable_at(&bytes[written..], write.offset + written as u64),
         // Refused for its shape before anything was written: done in another way.
         Err(_) if -result == Errno::INVAL.raw_os_error() => write.file.write_durable_at(bytes, write.offset),
