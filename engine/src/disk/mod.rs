@@ -18,6 +18,7 @@ mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod system;
+mod touch;
 mod uring;
 
 pub use direct::DirectDisk;

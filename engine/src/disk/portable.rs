@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{
-    Advice, CWD, FallocateFlags, OFlags, RenameFlags, Timestamps, UTIME_NOW, fadvise, fallocate, futimens, major, minor, renameat_with, statfs,
+    Advice, CWD, FallocateFlags, OFlags, RenameFlags, Timestamps, UTIME_NOW, fadvise, fallocate, futimens, major, minor, renameat_with,
+    statfs,
 };
 use rustix::io::Errno;
 use rustix::time::Timespec;

@@ -19,6 +19,8 @@ use memmap2::{Advice, Mmap, MmapMut};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::touch;
+
 /// What is probed at once. One call of the system takes about a microsecond for it, summing it up four.
 const PROBE_BYTES: usize = 64 << 10;
 /// The smallest page there is; larger ones only make the kernel bring in more.
@@ -27,6 +29,8 @@ const PAGE_BYTES: usize = 4096;
 const PAGES_APART_MAX: u32 = 4;
 /// Parts that are read ahead for somebody who reads everything.
 const PARTS_AHEAD: usize = 32;
+/// Places that are brought in together, mostly.
+const BROUGHT_IN: usize = 128;
 /// How long a probe counts.
 const PROBE_MS_MAX: u64 = 100;
 
@@ -95,10 +99,28 @@ impl Region {
         }
     }
 
-    /// Lets the system begin to bring in bytes that will be read apart from others, without waiting for them.
-    pub(crate) fn will_read(&self, offset: u64, count: u64) {
-        if let Source::Mapped(mapped) = &self.source {
-            mapped.will_read(clamped(offset, count, mapped.map.len()));
+    /// Brings in `count` bytes at each of these places, side by side: one after the other, each would wait alone. [`Region::read_apart`] finds them then, and
+    /// says what is wrong where something is.
+    pub(crate) fn bring_in_apart<'r>(places: impl Iterator<Item = (&'r Region, u64)>, count: usize) {
+        let now_ms = now_ms();
+        let (mut pages, mut bytes) = (Vec::with_capacity(BROUGHT_IN), Vec::with_capacity(BROUGHT_IN));
+        for (region, offset) in places {
+            let Source::Mapped(mapped) = &region.source else { continue };
+            let range = clamped(offset, count as u64, mapped.map.len());
+            mapped.will_read(range.clone());
+            touch::announce(&mapped.map[range.clone()]);
+            let mut at = range.start;
+            while at < range.end {
+                let (part, page) = (at / PROBE_BYTES, 1 << (at % PROBE_BYTES / PAGE_BYTES));
+                if mapped.state(part).pages_since(now_ms) & page == 0 {
+                    pages.push((mapped, part, page));
+                    bytes.push(&mapped.map[at..]);
+                }
+                at = (at / PAGE_BYTES + 1) * PAGE_BYTES;
+            }
+        }
+        if !bytes.is_empty() && touch::can_be_read(&bytes) {
+            pages.into_iter().for_each(|(mapped, part, page)| mapped.note(part, page, now_ms));
         }
     }
 
@@ -108,6 +130,19 @@ impl Region {
         let range = clamped(offset, count, mapped.map.len());
         let readable_end = mapped.probe_apart(range.clone())?;
         Ok(&mapped.map[range.start..readable_end])
+    }
+
+    /// As [`Region::read_apart`], of bytes whose neighbours are asked for now and then: the first time, the system begins to read those too.
+    pub(crate) fn read_page(&self, offset: u64, count: u64) -> Result<&[u8], (u64, io::Error)> {
+        if let Source::Mapped(mapped) = &self.source {
+            let start = clamped(offset, count, mapped.map.len()).start;
+            if let Some(state) = mapped.probed.get(start / PROBE_BYTES)
+                && PartState(state.load(Ordering::Relaxed)).is_untouched()
+            {
+                mapped.bring_in(start / PROBE_BYTES, now_ms());
+            }
+        }
+        self.read_apart(offset, count)
     }
 
     /// The bytes from `offset` on: `count` of them, or more if they can be read as well; fewer where the region ends, none behind it.
@@ -158,9 +193,14 @@ impl PartState {
         !self.is_untouched() && now_ms.saturating_sub(self.ms()) <= PROBE_MS_MAX
     }
 
+    /// Pages that were probed a moment ago.
+    fn pages_since(self, now_ms: u64) -> u16 {
+        if self.is_recent(now_ms) { self.pages() } else { 0 }
+    }
+
     /// All of it was.
     fn is_fresh(self, now_ms: u64) -> bool {
-        self.is_recent(now_ms) && self.pages() == u16::MAX
+        self.pages_since(now_ms) == u16::MAX
     }
 }
 
@@ -229,17 +269,23 @@ impl Mapped {
         let (part, now_ms) = (range.start / PROBE_BYTES, now_ms());
         let Some(pages) = pages_of(&range) else { return self.probe(range) };
         let end = self.map.len().min(range.end.div_ceil(PAGE_BYTES) * PAGE_BYTES);
-        let state = self.state(part);
-        let with_these = if state.is_recent(now_ms) { state.pages() | pages } else { pages };
-        if with_these.count_ones() > PAGES_APART_MAX {
+        let known = self.state(part).pages_since(now_ms);
+        if known & pages == pages {
+            return Ok(end);
+        }
+        if (known | pages).count_ones() > PAGES_APART_MAX {
             return self.probe(range);
         }
-        if !state.is_recent(now_ms) || state.pages() & pages != pages {
-            self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
-            let since_ms = if state.is_recent(now_ms) { state.ms() } else { now_ms };
-            self.probed[part].store(PartState::of(since_ms, with_these), Ordering::Relaxed);
-        }
+        self.probe_range(range.start / PAGE_BYTES * PAGE_BYTES..end)?;
+        self.note(part, pages, now_ms);
         Ok(end)
+    }
+
+    /// Pages of a part were probed. The part is as old as its oldest probe.
+    fn note(&self, part: usize, pages: u16, now_ms: u64) {
+        let state = self.state(part);
+        let (since_ms, known) = if state.is_recent(now_ms) { (state.ms(), state.pages()) } else { (now_ms, 0) };
+        self.probed[part].store(PartState::of(since_ms, known | pages), Ordering::Relaxed);
     }
 
     /// madvise(pages, MADV_WILLNEED), where nobody has asked for anything near.
@@ -347,6 +393,33 @@ mod tests {
         assert_eq!(other.bytes().unwrap(), 70_000);
         let (offset, error) = region.read_apart(180_000, 100).unwrap_err();
         assert_eq!((offset / PAGE_BYTES as u64, error.kind()), (180_000 / PAGE_BYTES as u64, io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn what_is_brought_in_side_by_side_is_what_can_be_read() {
+        let (_one, first, _) = region(200_000);
+        let (_other, second, cut) = region(200_000);
+        let memory = Region::memory(vec![7; 10]);
+        let known = |region: &Region, part: usize| match &region.source {
+            Source::Mapped(mapped) => mapped.state(part).pages(),
+            _ => 0,
+        };
+        // Also across pages and parts, behind the end, and of what is no mapping.
+        let places =
+            [(&first, 0), (&second, 4000), (&memory, 3), (&first, 65_500), (&first, 199_999), (&second, 300_000), (&first, u64::MAX)];
+        Region::bring_in_apart(places.into_iter(), 512);
+        assert_eq!((known(&first, 0), known(&first, 1), known(&second, 0)), (1 | 1 << 15, 1, 0b11));
+        assert_eq!(known(&first, 199_999 / PROBE_BYTES), 1 << (199_999 % PROBE_BYTES / PAGE_BYTES));
+        // More than the system takes at once.
+        Region::bring_in_apart((0..3000).map(|place| (&first, place * 66)), 8);
+        assert_eq!((known(&first, 0), known(&first, 2)), (u16::MAX, u16::MAX));
+        // Where one cannot be read nothing is said of any, and each says of itself what is wrong.
+        cut.set_len(70_000).unwrap();
+        Region::bring_in_apart([(&second, 66_000), (&second, 150_000)].into_iter(), 100);
+        assert_eq!((known(&second, 1), known(&second, 2)), (0, 0));
+        assert_eq!(second.read_apart(66_000, 100).unwrap()[0], 66_000_usize as u8);
+        let (offset, error) = second.read_apart(150_000, 100).unwrap_err();
+        assert_eq!((offset / PAGE_BYTES as u64, error.kind()), (150_000 / PAGE_BYTES as u64, io::ErrorKind::UnexpectedEof));
     }
 
     #[test]

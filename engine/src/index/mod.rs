@@ -36,7 +36,7 @@ use build::{MergeError, advance, examine, merge, write_found};
 pub(crate) use key::{Keys, Mixer, Term};
 pub(crate) use page::Broken;
 use run::Posting;
-pub(crate) use run::{Run, Summary};
+pub(crate) use run::{Found, Run, Summary};
 use tail::Tail;
 use write::Target;
 use zone::stretches;
@@ -179,9 +179,6 @@ impl From<ReadError> for Trouble {
         Trouble::Read(error)
     }
 }
-
-/// A position, and where its frame is if its segment has this salt.
-pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
 /// Stretches of records, from position to position, and the position from which on to ask again.
 pub(crate) type Stretches = (Vec<(u64, u64)>, u64);
@@ -351,7 +348,7 @@ impl Index {
         }
     }
 
-    /// The newest position below a bound, of those under a key, that `is_it` says yes to.
+    /// The newest below a bound, of what is under a key, that `is_it` says yes to.
     ///
     /// # Errors
     /// As for [`Index::ask`], and what `is_it` says.
@@ -360,9 +357,14 @@ impl Index {
         catalog: &Catalog,
         key: u64,
         below: u64,
-        mut is_it: impl FnMut(u64) -> Result<bool, ReadError>,
-    ) -> Result<Option<u64>, ReadError> {
-        self.ask(catalog, |runs| runs.falling(key, below, |_, posting| Ok(is_it(posting.position)?.then_some(posting.position))))
+        mut is_it: impl FnMut(Found) -> Result<bool, ReadError>,
+    ) -> Result<Option<Found>, ReadError> {
+        self.ask(catalog, |runs| {
+            runs.falling(key, below, |run, posting| {
+                let found = run.found(posting);
+                Ok(is_it(found)?.then_some(found))
+            })
+        })
     }
 
     /// The oldest position, of those under a key, that `is_it` says yes to.
@@ -385,8 +387,10 @@ impl Index {
     pub(crate) fn last_below(&self, catalog: &Catalog, key: u64, below: u64, count: usize) -> Result<Vec<Found>, ReadError> {
         self.ask(catalog, |runs| {
             let mut found = Vec::new();
-            runs.falling(key, below, |run, Posting { position, offset }| {
-                found.push((position, (offset > 0).then(|| (offset, run.salt_of(position)))));
+            let asked: Vec<_> = runs.iter().rev().filter(|run| run.first_position() < below).collect();
+            Run::bring_in(&asked, key, below);
+            runs.falling(key, below, |run, posting| {
+                found.push(run.found(posting));
                 Ok((found.len() >= count).then_some(()))
             })?;
             Ok(found)

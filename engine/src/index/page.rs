@@ -49,12 +49,17 @@ impl Pages {
         (self.region.bytes() / PAGE_BYTES) as u64
     }
 
+    /// Brings in `count` bytes of many pages, from a byte of each on, side by side.
+    pub(super) fn bring_in<'p>(places: impl Iterator<Item = (&'p Pages, (u64, usize))>, count: usize) {
+        Region::bring_in_apart(places.map(|(pages, (page, byte))| (&pages.region, page * PAGE_BYTES as u64 + byte as u64)), count);
+    }
+
     /// The bytes of a page without its checksum.
     pub(super) fn page(&self, number: u64) -> Result<&[u8], Broken> {
         if number >= self.count() {
             return Err(Broken);
         }
-        let bytes = self.region.read(number * PAGE_BYTES as u64, PAGE_BYTES as u64).map_err(|_| Broken)?;
+        let bytes = self.region.read_page(number * PAGE_BYTES as u64, PAGE_BYTES as u64).map_err(|_| Broken)?;
         let page = bytes.get(..PAGE_BYTES).ok_or(Broken)?;
         let (word, bit) = (&self.checked[number as usize / 64], 1 << (number % 64));
         if word.load(Ordering::Relaxed) & bit == 0 {

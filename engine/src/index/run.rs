@@ -17,6 +17,7 @@ use super::layout::{
 use super::page::{Broken, PAGE_BYTES, Pages, check};
 use super::zone::{ZONE_RECORDS, Zone};
 use crate::disk::{Access, Disk, Region};
+use crate::sync::Arc;
 
 /// What opening needs to know of a segment without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub(crate) struct Posting {
     pub offset: u64,
 }
 
+/// A position, and where its frame is if its segment has this salt.
+pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
+
 impl Summary {
     pub(super) fn stored(&self) -> StoredSummary {
         StoredSummary {
@@ -98,6 +102,9 @@ impl Summary {
     }
 }
 
+/// What is brought in of a page that is going to be searched, so that it is mapped.
+const KEYS_TOUCHED_BYTES: usize = 64;
+
 /// A run, read in place.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -106,6 +113,8 @@ pub(crate) struct Run {
     head: RunHead,
     pages: Pages,
     pub summaries: Vec<Summary>,
+    /// Position of the first record of each segment: looked through for every posting that is found.
+    starts: Vec<u64>,
 }
 
 impl Run {
@@ -131,8 +140,9 @@ impl Run {
         if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
             return Err(Broken);
         }
-        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new() };
+        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new(), starts: Vec::new() };
         run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
+        run.starts = run.summaries.iter().map(|summary| summary.first_position).collect();
         let covers = run.segments().zip(run.summaries.iter().map(|summary| summary.number)).all(|(expected, number)| expected == number);
         let rises = run.summaries.iter().all(|summary| summary.first_position <= summary.next_position);
         if !covers || !rises || run.segments().count() != run.summaries.len() {
@@ -249,11 +259,29 @@ impl Run {
         Ok(self.all::<HeadEntry>(self.head.heads, HEADS_PER_PAGE)?.iter().map(head).collect())
     }
 
+    /// The page, and the byte of it, where the filter's block for a key begins.
+    fn filter_place(&self, key: u64) -> (u64, usize) {
+        let block = filter_block(key, self.head.filter.count.get());
+        let page = self.head.filter.start.get() + block / FILTER_BLOCKS_PER_PAGE as u64;
+        (page, block as usize % FILTER_BLOCKS_PER_PAGE * FILTER_BLOCK_BYTES)
+    }
+
+    /// Brings in what asking these runs for a key looks at, side by side: one after the other, each page would be waited for alone. What is wrong with a run
+    /// shows when it is asked.
+    pub(super) fn bring_in(runs: &[&Arc<Run>], key: u64, below: u64) {
+        Pages::bring_in(runs.iter().map(|run| (&run.pages, run.filter_place(key))), FILTER_BLOCK_BYTES);
+        let holding = runs.iter().filter(|run| run.may_hold(key).unwrap_or(true));
+        let mut ways: Vec<Way<'_>> = holding.map(|run| Way::new(run, key, below.saturating_sub(1))).collect();
+        while !ways.is_empty() {
+            Pages::bring_in(ways.iter().map(|way| (&way.run.pages, (way.page(), 0))), KEYS_TOUCHED_BYTES);
+            ways.retain_mut(|way| way.go_down().unwrap_or(false));
+        }
+    }
+
     /// Whether there may be positions under a key. A yes is wrong once in a hundred times, a no never.
     pub(crate) fn may_hold(&self, key: u64) -> Result<bool, Broken> {
-        let block = filter_block(key, self.head.filter.count.get());
-        let page = self.pages.page(self.head.filter.start.get() + block / FILTER_BLOCKS_PER_PAGE as u64)?;
-        let block = &page[block as usize % FILTER_BLOCKS_PER_PAGE * FILTER_BLOCK_BYTES..][..FILTER_BLOCK_BYTES];
+        let (page, byte) = self.filter_place(key);
+        let block = &self.pages.page(page)?[byte..][..FILTER_BLOCK_BYTES];
         Ok(filter_bits(key).all(|bit| block[bit / 8] & 1 << (bit % 8) != 0))
     }
 
@@ -267,14 +295,10 @@ impl Run {
         if leaves == 0 {
             return Ok(None);
         }
-        let first = u32::try_from(position.saturating_sub(self.first_position())).unwrap_or(u32::MAX);
-        let mut child = 0;
-        for level in self.head.inner[..self.head.levels.get() as usize].iter().rev() {
-            let inner = Sorted::of(self.pages.page(level.start.get() + child)?)?;
-            child = child * FANOUT as u64 + inner.last_at_or_before(key, first).unwrap_or(0) as u64;
-        }
-        let leaf = self.leaf(child)?;
-        Ok(leaf.sorted.last_at_or_before(key, first).map(|slot| Place { page: child, slot }))
+        let mut way = Way::new(self, key, position);
+        while way.go_down()? {}
+        let leaf = self.leaf(way.child)?;
+        Ok(leaf.sorted.last_at_or_before(key, way.first).map(|slot| Place { page: way.child, slot }))
     }
 
     fn next(&self, place: Option<Place>) -> Result<Option<Place>, Broken> {
@@ -311,10 +335,13 @@ impl Run {
         Ok(())
     }
 
-    /// The salt of the file that offsets in this segment are of.
-    pub(crate) fn salt_of(&self, position: u64) -> [u8; 16] {
-        let after = self.summaries.partition_point(|summary| summary.first_position <= position);
-        self.summaries[after.saturating_sub(1)].header.salt
+    /// What a posting says, with the salt of the file that its offset is of.
+    pub(super) fn found(&self, Posting { position, offset }: Posting) -> Found {
+        let salt = || {
+            let after = self.starts.partition_point(|start| *start <= position);
+            self.summaries[after.saturating_sub(1)].header.salt
+        };
+        (position, (offset > 0).then(|| (offset, salt())))
     }
 
     /// Positions under a key and below a bound, falling.
@@ -323,7 +350,7 @@ impl Run {
             Some(last) => self.seek(key, last)?,
             None => None,
         };
-        Ok(Postings { run: self, key, way: Way::FallingBelow(below), at, ready: Vec::new() })
+        Ok(Postings { run: self, key, direction: Direction::FallingBelow(below), at, ready: Vec::new() })
     }
 
     /// Positions under a key from one on, rising.
@@ -332,12 +359,49 @@ impl Run {
             Some(place) if self.leaf(place.page)?.sorted.key(place.slot) == key => Some(place),
             other => self.next(other)?,
         };
-        Ok(Postings { run: self, key, way: Way::RisingFrom(from), at, ready: Vec::new() })
+        Ok(Postings { run: self, key, direction: Direction::RisingFrom(from), at, ready: Vec::new() })
     }
 
     /// Every key with its positions, in the order of keys.
     pub(super) fn everything(&self) -> Result<Everything<'_>, Broken> {
         Ok(Everything { run: self, at: self.next(None)? })
+    }
+}
+
+/// On the way from the root of a run to the leaf where an entry is, or the last one before it.
+#[derive(Debug)]
+struct Way<'r> {
+    run: &'r Run,
+    key: u64,
+    /// Counted from the run's first position.
+    first: u32,
+    /// Levels of inner pages still to go through.
+    levels: usize,
+    /// Number of the page in its level.
+    child: u64,
+}
+
+impl<'r> Way<'r> {
+    fn new(run: &'r Run, key: u64, position: u64) -> Way<'r> {
+        let first = u32::try_from(position.saturating_sub(run.first_position())).unwrap_or(u32::MAX);
+        Way { run, key, first, levels: run.head.levels.get() as usize, child: 0 }
+    }
+
+    /// The page to look at next.
+    fn page(&self) -> u64 {
+        let level = self.levels.checked_sub(1).map_or(&self.run.head.leaves, |level| &self.run.head.inner[level]);
+        level.start.get() + self.child
+    }
+
+    /// Goes to the level below; `false` at the leaf.
+    fn go_down(&mut self) -> Result<bool, Broken> {
+        if self.levels == 0 {
+            return Ok(false);
+        }
+        let inner = Sorted::of(self.run.pages.page(self.page())?)?;
+        self.child = self.child * FANOUT as u64 + inner.last_at_or_before(self.key, self.first).unwrap_or(0) as u64;
+        self.levels -= 1;
+        Ok(true)
     }
 }
 
@@ -422,14 +486,14 @@ impl<'a> Leaf<'a> {
 pub(crate) struct Postings<'a> {
     run: &'a Run,
     key: u64,
-    way: Way,
+    direction: Direction,
     at: Option<Place>,
     /// Positions still to be given, the next one last.
     ready: Vec<Posting>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Direction {
     FallingBelow(u64),
     RisingFrom(u64),
 }
@@ -442,14 +506,14 @@ impl Postings<'_> {
                 continue;
             }
             self.run.positions(place, &mut self.ready)?;
-            let (Way::FallingBelow(bound) | Way::RisingFrom(bound)) = self.way;
+            let (Direction::FallingBelow(bound) | Direction::RisingFrom(bound)) = self.direction;
             let below = self.ready.partition_point(|posting| posting.position < bound);
-            self.at = match self.way {
-                Way::FallingBelow(_) => {
+            self.at = match self.direction {
+                Direction::FallingBelow(_) => {
                     self.ready.truncate(below);
                     self.run.before(place)?
                 }
-                Way::RisingFrom(_) => {
+                Direction::RisingFrom(_) => {
                     self.ready.drain(..below);
                     self.ready.reverse();
                     self.run.next(Some(place))?

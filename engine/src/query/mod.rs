@@ -10,7 +10,7 @@ use chainring_format::metadata::Timestamp;
 use chainring_format::{EventId, Position, Version};
 
 use crate::error::ReadError;
-use crate::index::Term;
+use crate::index::{Found, Term};
 use crate::log::Store;
 use crate::segment::Catalog;
 use crate::sequencer::Shared;
@@ -278,6 +278,11 @@ impl View {
 
     /// The record at a position below the limit, whatever it is.
     fn record(&self, position: u64) -> Result<EventRef<'_>, ReadError> {
-        Ok(EventRef::new(self, position, self.catalog.frame(position)?))
+        self.record_found((position, None))
+    }
+
+    /// The same, where the index found it.
+    fn record_found(&self, found: Found) -> Result<EventRef<'_>, ReadError> {
+        Ok(EventRef::new(self, found.0, self.catalog.frame_found(found)?))
     }
 }

@@ -24,9 +24,8 @@ pub struct StreamView<'a> {
 impl<'a> StreamView<'a> {
     /// The stream with this id, if it has an event in view.
     pub(super) fn new(view: &'a View, id: &StreamId) -> Result<Option<StreamView<'a>>, ReadError> {
-        let Some(position) = newest_below(view, id)? else { return Ok(None) };
-        let last = view.record(position)?;
-        let mut shown = Backward { view, next: Some(last) };
+        let Some(last) = view.last_of(id)? else { return Ok(None) };
+        let mut shown = Backward { view, next: Next::At(last) };
         match shown.next() {
             Some(newest) => {
                 let version = newest?.version();
@@ -68,7 +67,7 @@ impl<'a> StreamView<'a> {
     /// Positions of the events in view from a version on, falling, as the frames themselves tell.
     fn walked_positions(&self, from: Version) -> Result<Vec<u64>, ReadError> {
         let mut positions = Vec::new();
-        for event in (Backward { view: self.view, next: Some(self.last) }) {
+        for event in self.backward() {
             let event = event?;
             if event.version() < from {
                 break;
@@ -95,7 +94,7 @@ impl<'a> StreamView<'a> {
         let below = newest.position().0 + 1;
         let found = shared.index.last_below(&shared.catalog(), key, below, usize::try_from(count).unwrap_or(usize::MAX))?;
         // Another stream with the same key would have pushed the oldest one out.
-        let oldest = found.last().map(|(oldest, _)| self.view.record(*oldest)).transpose()?;
+        let oldest = found.last().map(|oldest| self.view.record_found(*oldest)).transpose()?;
         let is_it = oldest.is_some_and(|oldest| oldest.stream_id() == stream && oldest.version().0 == from.0.max(1));
         positions.extend(found);
         Ok(is_it.then_some(positions))
@@ -103,7 +102,7 @@ impl<'a> StreamView<'a> {
 
     /// Events from the newest back.
     pub fn backward(&self) -> impl Iterator<Item = Result<EventRef<'a>, ReadError>> + use<'a> {
-        Backward { view: self.view, next: Some(self.last) }
+        Backward { view: self.view, next: Next::At(self.last) }
     }
 }
 
@@ -156,7 +155,15 @@ impl ExactSizeIterator for StreamEvents<'_> {}
 /// The walk back.
 struct Backward<'a> {
     view: &'a View,
-    next: Option<EventRef<'a>>,
+    next: Next<'a>,
+}
+
+/// Where a walk back goes on.
+enum Next<'a> {
+    At(EventRef<'a>),
+    /// At its predecessor, which nobody has asked for yet.
+    Before(EventRef<'a>),
+    Nowhere,
 }
 
 impl<'a> Iterator for Backward<'a> {
@@ -164,11 +171,15 @@ impl<'a> Iterator for Backward<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let event = self.next.take()?;
-            match predecessor(self.view, &event) {
-                Ok(previous) => self.next = previous,
-                Err(error) => return Some(Err(error)),
-            }
+            let event = match std::mem::replace(&mut self.next, Next::Nowhere) {
+                Next::At(event) => event,
+                Next::Before(event) => match predecessor(self.view, &event).transpose()? {
+                    Ok(event) => event,
+                    Err(error) => return Some(Err(error)),
+                },
+                Next::Nowhere => return None,
+            };
+            self.next = Next::Before(event);
             if self.view.shows(&event) {
                 return Some(Ok(event));
             }
@@ -179,15 +190,15 @@ impl<'a> Iterator for Backward<'a> {
 impl View {
     /// The last event of a stream in a view that leaves nothing out.
     pub(crate) fn last_of(&self, id: &StreamId) -> Result<Option<EventRef<'_>>, ReadError> {
-        newest_below(self, id)?.map(|position| self.record(position)).transpose()
+        newest_below(self, id)?.map(|found| self.record_found(found)).transpose()
     }
 }
 
-/// Position of the stream's last event below the view's limit.
+/// The stream's last event below the view's limit.
 ///
 /// Heads run ahead of the watermark and of what a view shows, also into segments that are younger than the view: those are read through the
 /// catalog of the moment, which is taken after the head and therefore holds it.
-fn newest_below(view: &View, id: &StreamId) -> Result<Option<u64>, ReadError> {
+fn newest_below(view: &View, id: &StreamId) -> Result<Option<Found>, ReadError> {
     let shared = &view.shared;
     let head = read(&shared.directory).stream(id).map(|head| head.position);
     // Behind the head: what was in the directory and is not any more is in the index.
@@ -203,7 +214,7 @@ fn newest_below(view: &View, id: &StreamId) -> Result<Option<u64>, ReadError> {
             None => return Ok(None),
         }
     }
-    Ok(Some(position))
+    Ok(Some((position, None)))
 }
 
 /// The event before this one in its stream.

@@ -256,6 +256,8 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Catalog {
     segments: Vec<Arc<Segment>>,
+    /// Position of the first record of each: looked through for every frame that is asked for.
+    starts: Vec<u64>,
 }
 
 impl Catalog {
@@ -263,13 +265,14 @@ impl Catalog {
         debug_assert!(
             self.segments.last().is_none_or(|last| last.number < segment.number && last.first_position <= segment.first_position)
         );
+        self.starts.push(segment.first_position);
         self.segments.push(segment);
     }
 
     /// Puts a segment in the place of the last one: the same commits, read from elsewhere.
     pub(crate) fn replace_last(&mut self, segment: Arc<Segment>) {
         let last = self.segments.last_mut().expect("a store has a segment");
-        debug_assert_eq!(last.number, segment.number);
+        debug_assert_eq!((last.number, last.first_position), (segment.number, segment.first_position));
         *last = segment;
     }
 
@@ -290,7 +293,7 @@ impl Catalog {
 
     /// Index of the segment that holds `position`, if it was written.
     pub(crate) fn index_of(&self, position: u64) -> usize {
-        self.segments.partition_point(|segment| segment.first_position <= position) - 1
+        self.starts.partition_point(|start| *start <= position) - 1
     }
 
     /// Where the frame at a position is. `hint` is an offset that holds if the segment's salt is the one that comes with it.
@@ -307,14 +310,14 @@ impl Catalog {
     /// Brings frames that lie here and there into memory and into the cache, side by side: one after the other, each would wait alone.
     /// Returns a number that means nothing but that the work was done.
     pub(crate) fn touch(&self, places: &[Place]) -> u8 {
-        let regions = || places.iter().filter_map(|place| Some((self.segments[place.segment].body.get()?, place.offset)));
-        for (body, offset) in regions() {
-            if let Source::Sealed(region) = &body.source {
-                region.will_read(offset, TOUCHED_BYTES as u64);
-            }
-        }
+        let bodies = || places.iter().filter_map(|place| Some((self.segments[place.segment].body.get()?, place.offset)));
+        let sealed = bodies().filter_map(|(body, offset)| match &body.source {
+            Source::Sealed(region) => Some((region, offset)),
+            Source::Live(_) => None,
+        });
+        Region::bring_in_apart(sealed, TOUCHED_BYTES);
         let mut seen = 0;
-        for (body, offset) in regions() {
+        for (body, offset) in bodies() {
             // What cannot be read says so when it is asked for.
             let bytes = body.read_apart(0, offset, TOUCHED_BYTES as u64).unwrap_or_default();
             seen ^= bytes.iter().take(TOUCHED_BYTES).step_by(CACHE_LINE_BYTES).fold(0, |seen, byte| seen ^ byte);
@@ -337,7 +340,12 @@ impl Catalog {
 
     /// The frame at a position below everything that was placed.
     pub(crate) fn frame(&self, position: u64) -> Result<FrameView<'_>, ReadError> {
-        self.frame_at(self.place(position, None)?)
+        self.frame_found((position, None))
+    }
+
+    /// The same, of a position that comes with a hint for [`Catalog::place`].
+    pub(crate) fn frame_found(&self, (position, hint): (u64, Option<(u64, [u8; 16])>)) -> Result<FrameView<'_>, ReadError> {
+        self.frame_at(self.place(position, hint)?)
     }
 
     /// What is said of a frame whose checksums hold, and which breaks a rule.

@@ -245,10 +245,10 @@ impl Shared {
         for stream in [STOPS, RULES] {
             let id = StreamKey::of(stream).id;
             let resident = read(&self.directory).stream(&id).map(|head| head.position);
-            let newest = resident.map_or_else(|| self.indexed_below(&id, u64::MAX), |position| Ok(Some(position)))?;
-            let Some(position) = newest else { continue };
-            let catalog = self.catalog();
-            let frame = catalog.frame(position)?;
+            let newest = resident.map_or_else(|| self.indexed_below(&id, u64::MAX), |position| Ok(Some((position, None))))?;
+            let Some(found) = newest else { continue };
+            let (position, catalog) = (found.0, self.catalog());
+            let frame = catalog.frame_found(found)?;
             let metadata = Metadata::decode(frame.metadata());
             brakes.turn(stream, &metadata.map_err(|violation| catalog.damaged(position, violation))?);
         }

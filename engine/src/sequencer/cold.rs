@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chainring_format::frame::FrameView;
 use chainring_format::{EventId, StreamId};
 
 use super::decide::Cold;
@@ -9,7 +10,7 @@ use super::heads::{Birth, StreamHead, name_rest};
 use super::request::{PreparedEvent, Required, StreamKey};
 use super::{Sequencer, Shared};
 use crate::error::ReadError;
-use crate::index::Term;
+use crate::index::{Found, Term};
 use crate::segment::Catalog;
 use crate::sync::{Ordering, RwLock, read, write};
 
@@ -34,18 +35,16 @@ impl Births {
     }
 }
 
-fn is_of(catalog: &Catalog, id: StreamId) -> impl FnMut(u64) -> Result<bool, ReadError> + '_ {
-    move |position| {
-        let frame = catalog.frame(position)?;
-        Ok(frame.is_event() && frame.stream_id() == id)
-    }
+fn is_of(frame: &FrameView<'_>, id: &StreamId) -> bool {
+    frame.is_event() && frame.stream_id() == *id
 }
 
 impl Shared {
     /// The newest event of a stream below a bound, of those that are in the index.
-    pub(crate) fn indexed_below(&self, id: &StreamId, below: u64) -> Result<Option<u64>, ReadError> {
+    pub(crate) fn indexed_below(&self, id: &StreamId, below: u64) -> Result<Option<Found>, ReadError> {
         let catalog = self.catalog();
-        self.index.newest_below(&catalog, self.index.key(&Term::Stream(*id)), below, is_of(&catalog, *id))
+        let key = self.index.key(&Term::Stream(*id));
+        self.index.newest_below(&catalog, key, below, |found| Ok(is_of(&catalog.frame_found(found)?, id)))
     }
 
     /// Where a stream begins, wherever it is known. `None` if there is none.
@@ -55,9 +54,14 @@ impl Shared {
             return Ok(Some(position));
         }
         let catalog = self.catalog();
-        let first = self.index.oldest(&catalog, self.index.key(&Term::Stream(*id)), is_of(&catalog, *id))?;
+        let first = self.oldest(&catalog, id)?;
         first.into_iter().for_each(|position| self.births.put(*id, position));
         Ok(first)
+    }
+
+    /// The first event of a stream, if it is in the index.
+    fn oldest(&self, catalog: &Catalog, id: &StreamId) -> Result<Option<u64>, ReadError> {
+        self.index.oldest(catalog, self.index.key(&Term::Stream(*id)), |position| Ok(is_of(&catalog.frame(position)?, id)))
     }
 
     /// Position of the event with this id, wherever it is known.
@@ -75,10 +79,11 @@ impl Shared {
     /// The newest event with this id below a bound, of those that are in the index.
     fn indexed_id_below(&self, id: &EventId, below: u64) -> Result<Option<u64>, ReadError> {
         let catalog = self.catalog();
-        self.index.newest_below(&catalog, self.index.key(&Term::Id(*id)), below, |position| {
-            let frame = catalog.frame(position)?;
+        let found = self.index.newest_below(&catalog, self.index.key(&Term::Id(*id)), below, |found| {
+            let frame = catalog.frame_found(found)?;
             Ok(frame.is_event() && frame.event_id() == *id)
-        })
+        })?;
+        Ok(found.map(|(position, _)| position))
     }
 
     /// Everything below is in the index.
@@ -134,16 +139,16 @@ impl Shared {
 
 impl Cold for Shared {
     fn head(&self, id: &StreamId) -> Result<Option<StreamHead>, ReadError> {
-        let Some(position) = self.indexed_below(id, u64::MAX)? else { return Ok(None) };
-        let catalog = self.catalog();
-        let frame = catalog.frame(position)?;
+        let Some(found) = self.indexed_below(id, u64::MAX)? else { return Ok(None) };
+        let (position, catalog) = (found.0, self.catalog());
+        let frame = catalog.frame_found(found)?;
         let head = StreamHead { version: frame.header.version.get(), position, link: frame.link(), birth: self.birth(id)? };
         Ok(Some(head))
     }
 
     fn birth(&self, id: &StreamId) -> Result<Option<Birth>, ReadError> {
         let catalog = self.catalog();
-        let first = self.index.oldest(&catalog, self.index.key(&Term::Stream(*id)), is_of(&catalog, *id))?;
+        let first = self.oldest(&catalog, id)?;
         let birth = |position| {
             let name = catalog.frame(position)?.name().ok_or_else(|| {
                 catalog.damaged(position, chainring_format::Violation { rule: "F4", why: "the stream has no first event with its name" })

@@ -9,7 +9,7 @@ mod draw;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chainring::{AsOf, Durability, Event, EventRef, Fold, Options, Position, ReadError, Request, Snapshots, Store, Timestamp, Version};
 use clap::{Parser, Subcommand};
@@ -178,6 +178,12 @@ fn fill(dir: &Path, to: u64, streams: u64, heads_bytes_max: u64, kill: bool) -> 
     }
     log.sync()?;
     let seconds = start.elapsed().as_secs_f64();
+    let indexing = Instant::now();
+    if !kill {
+        // A log that stays open merges the runs of its index when nobody appends at full speed any more.
+        while log.tick() == Some(Duration::ZERO) {}
+    }
+    let index_behind_ms = milliseconds(indexing);
     let closing = Instant::now();
     if !kill {
         log.close()?;
@@ -190,6 +196,7 @@ fn fill(dir: &Path, to: u64, streams: u64, heads_bytes_max: u64, kill: bool) -> 
             "appended": to.saturating_sub(from),
             "seconds": seconds,
             "longest_append_ms": longest,
+            "index_behind_ms": index_behind_ms,
             "close_ms": close_ms,
             "peak_memory_bytes": status_bytes("VmHWM:"),
             "anonymous_memory_bytes": status_bytes("RssAnon:"),
