@@ -28,6 +28,7 @@ fn main() {
         (Ok("follower"), Some(store)) => follow(Path::new(&store)),
         (Ok("fork"), Some(store)) => fork(Path::new(&store)),
         (Ok("few_files"), Some(store)) => few_files(Path::new(&store)),
+        (Ok("no_files_to_write"), Some(store)) => read_without_files_to_write(Path::new(&store)),
         (Ok("little_memory"), Some(store)) => little_memory(Path::new(&store)),
         (Ok("uring_forbidden"), Some(store)) => write_where_forbidden(Path::new(&store), &[URING]),
         (Ok("direct_refused"), Some(store)) => write_where_forbidden(Path::new(&store), &[DIRECT]),
@@ -38,9 +39,10 @@ fn main() {
             the_second_writer_is_told_who_the_first_is();
             the_child_of_a_fork_may_not_write();
             want_of_files_refuses_and_is_no_end();
+            who_may_write_no_file_reads();
             want_of_memory_ends_a_process_and_nothing_else();
             what_the_system_forbids_is_done_another_way_and_told();
-            println!("7 passed, 0 failed");
+            println!("8 passed, 0 failed");
         }
     }
 }
@@ -275,6 +277,36 @@ fn want_of_files_refuses_and_is_no_end() {
         .unwrap();
     assert!(limited.success());
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
+}
+
+/// Events of the stream that is read where no file may be written.
+const READ: u64 = 100;
+
+fn read_without_files_to_write(store: &Path) {
+    let store = Store::open(store).unwrap();
+    let view = store.latest();
+    let stream = view.stream("s").unwrap().unwrap();
+    let read: Vec<usize> = stream.forward(Version(1)).unwrap().map(|event| event.unwrap().body().unwrap().len()).collect();
+    assert_eq!(read, vec![20_000; READ as usize]);
+}
+
+/// A process that confines itself to files of no bytes is killed if it writes to one, whatever that is for: reading writes to none.
+fn who_may_write_no_file_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    for _ in 0..READ {
+        log.append(Event::new("s", "E").body(vec![1; 20_000])).unwrap();
+    }
+    log.close().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -f 0; exec \"$0\""])
+        .arg(program)
+        .env(ROLE, "no_files_to_write")
+        .env(STORE, directory.path())
+        .status()
+        .unwrap();
+    assert!(limited.success(), "{limited}");
 }
 
 /// Leaves itself a little memory, less in every round, and appends until that is gone; says the last position of each append as it becomes durable.

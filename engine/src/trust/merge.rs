@@ -1,5 +1,7 @@
 //! Putting the segments' findings together, in order: chains across segments, ids, lineage, footers.
 
+use std::hint::black_box;
+
 use chainring_format::checksum::Seed;
 use chainring_format::footer::{self, BucketHead, FooterContent};
 use chainring_format::frame::back_distance;
@@ -19,6 +21,8 @@ use crate::sequencer::Buckets;
 
 /// Damage in a footer is named by the sector it lies in.
 const FOOTER_PLACE_BYTES: u64 = 512;
+/// Streams whose ends are brought into the cache together.
+const ASKED_TOGETHER: usize = 64;
 
 /// Where the log stands after the segments merged so far.
 #[derive(Debug)]
@@ -278,7 +282,10 @@ impl Merge {
             return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
         }
         let mut engine_records = self.buckets.engine_records();
-        let wrong = found.deferred.iter().take_while(|deferred| deferred.offset < own).find_map(|deferred| {
+        let wrong = found.deferred.iter().enumerate().take_while(|(_, deferred)| deferred.offset < own).find_map(|(index, deferred)| {
+            if index.is_multiple_of(ASKED_TOGETHER) {
+                self.ask_ahead(found.deferred[index..].iter().take(ASKED_TOGETHER).map(|deferred| &deferred.stream_id));
+            }
             let why = self.record(deferred, engine_records).err();
             engine_records += u64::from(deferred.bucket == ENGINE_LANE);
             Some((deferred, why?))
@@ -291,6 +298,11 @@ impl Merge {
             stream: deferred.kind_is_event.then_some(deferred.stream_id),
             violation: Violation { rule: "H1", why },
         })
+    }
+
+    /// Asks where streams stand, for many of them at once: one by one, each would wait for memory.
+    fn ask_ahead<'i>(&self, ids: impl Iterator<Item = &'i StreamId>) {
+        black_box(ids.fold(0, |all, id| all ^ self.streams.get(id).map_or(0, |(end, _)| end.version)));
     }
 
     /// `engine_records` is the number of the engine's records before it.
@@ -365,7 +377,10 @@ impl Merge {
                 self.names.push(name.clone());
             }
         }
-        for (id, end) in &found.streams {
+        for (index, (id, end)) in found.streams.iter().enumerate() {
+            if index.is_multiple_of(ASKED_TOGETHER) {
+                self.ask_ahead(found.streams[index..].iter().take(ASKED_TOGETHER).map(|(id, _)| id));
+            }
             self.streams.entry(*id).or_insert((*end, u64::MAX)).0 = *end;
         }
         for (bucket, end) in (0..).zip(&found.buckets) {

@@ -202,16 +202,17 @@ pub(super) fn examine_in_windows(
 }
 
 fn nothing_found(mut header: SegmentHeader, spent: Option<SegmentFindings>) -> SegmentFindings {
-    let (mut leaves, mut ids) = spent.map_or_else(Default::default, |spent| (spent.leaves, spent.ids));
-    leaves.clear();
-    ids.clear();
+    let (deferred, streams, leaves, ids) = match spent {
+        Some(spent) => (emptied(spent.deferred), emptied(spent.streams), emptied(spent.leaves), emptied(spent.ids)),
+        None => Default::default(),
+    };
     // A header can say anything. One that begins up here does not continue its predecessor, and counting on from it must not overflow.
     header.first_position = header.first_position.get().min(FIRST_POSITION_MAX).into();
     SegmentFindings {
         header,
         finding: None,
-        deferred: Vec::new(),
-        streams: Vec::new(),
+        deferred,
+        streams,
         buckets: vec![None; usize::from(ENGINE_LANE) + 1],
         leaves,
         ids,
@@ -234,6 +235,11 @@ fn nothing_found(mut header: SegmentHeader, spent: Option<SegmentFindings>) -> S
     }
 }
 
+fn emptied<T>(mut list: Vec<T>) -> Vec<T> {
+    list.clear();
+    list
+}
+
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], header: SegmentHeader, spent: Option<SegmentFindings>) -> Walk<'a> {
         let found = nothing_found(header, spent);
@@ -241,12 +247,14 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self, with_tree: bool) -> SegmentFindings {
+        let mut streams = std::mem::take(&mut self.found.streams);
         let found = &self.found;
         let ends = found.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_event && !leaf.is_followed);
         let end = |(index, leaf): (_, &Leaf)| {
             (leaf.stream_id, StreamEnd { version: leaf.version, position: found.position(index), link: leaf.link })
         };
-        self.found.streams = ends.map(end).collect();
+        streams.extend(ends.map(end));
+        self.found.streams = streams;
         if with_tree {
             self.found.blocks = blocks(&self.found.leaves, self.found.header.first_position.get());
         }
