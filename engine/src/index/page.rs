@@ -51,7 +51,9 @@ impl Pages {
 
     /// Brings in `count` bytes of many pages, from a byte of each on, side by side.
     pub(super) fn bring_in<'p>(places: impl Iterator<Item = (&'p Pages, (u64, usize))>, count: usize) {
-        Region::bring_in_apart(places.map(|(pages, (page, byte))| (&pages.region, page * PAGE_BYTES as u64 + byte as u64)), count);
+        // Which page it is may come from bytes that are wrong: behind the end there is nothing to bring in.
+        let offset = |(page, byte): (u64, usize)| page.saturating_mul(PAGE_BYTES as u64).saturating_add(byte as u64);
+        Region::bring_in_apart(places.map(|(pages, place)| (&pages.region, offset(place))), count);
     }
 
     /// The bytes of a page without its checksum.
