@@ -240,6 +240,13 @@ fn the_child_of_a_fork_may_not_write() {
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
 }
 
+/// This program in a role, under a limit that `ulimit` knows.
+fn limited(limit: &str, role: &str, store: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit {limit}; exec \"$0\"")).arg(std::env::current_exe().unwrap()).env(ROLE, role).env(STORE, store);
+    command
+}
+
 /// Appends over a rotation with no file left to open, then with some again.
 fn few_files(store: &Path) {
     let log = open(store).unwrap();
@@ -267,14 +274,7 @@ fn few_files(store: &Path) {
 
 fn want_of_files_refuses_and_is_no_end() {
     let directory = tempfile::tempdir().unwrap();
-    let program = std::env::current_exe().unwrap();
-    let limited = Command::new("sh")
-        .args(["-c", "ulimit -n 64; exec \"$0\""])
-        .arg(program)
-        .env(ROLE, "few_files")
-        .env(STORE, directory.path())
-        .status()
-        .unwrap();
+    let limited = limited("-n 64", "few_files", directory.path()).status().unwrap();
     assert!(limited.success());
     assert_eq!(verify(directory.path(), &VerifyOptions::default()).unwrap().fault, None);
 }
@@ -298,14 +298,7 @@ fn who_may_write_no_file_reads() {
         log.append(Event::new("s", "E").body(vec![1; 20_000])).unwrap();
     }
     log.close().unwrap();
-    let program = std::env::current_exe().unwrap();
-    let limited = Command::new("sh")
-        .args(["-c", "ulimit -f 0; exec \"$0\""])
-        .arg(program)
-        .env(ROLE, "no_files_to_write")
-        .env(STORE, directory.path())
-        .status()
-        .unwrap();
+    let limited = limited("-f 0", "no_files_to_write", directory.path()).status().unwrap();
     assert!(limited.success(), "{limited}");
 }
 
@@ -339,14 +332,9 @@ fn little_memory(store: &Path) {
 /// Running out of memory aborts (the allocator's way) or refuses; never is half of an append there afterwards.
 fn want_of_memory_ends_a_process_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
-    let program = std::env::current_exe().unwrap();
     let (mut aborted, mut appended) = (0, 0);
     for round in 0..24_u64 {
-        let limited = Command::new("sh")
-            .args(["-c", "ulimit -v 200000; exec \"$0\""])
-            .arg(&program)
-            .env(ROLE, "little_memory")
-            .env(STORE, directory.path())
+        let limited = limited("-v 200000", "little_memory", directory.path())
             .env("CHAINRING_TEST_LEFT", (round * 400_000).to_string())
             .stderr(Stdio::null())
             .output()

@@ -135,11 +135,9 @@ impl Region {
     /// As [`Region::read_apart`], of bytes whose neighbours are asked for now and then: the first time, the system begins to read those too.
     pub(crate) fn read_page(&self, offset: u64, count: u64) -> Result<&[u8], (u64, io::Error)> {
         if let Source::Mapped(mapped) = &self.source {
-            let start = clamped(offset, count, mapped.map.len()).start;
-            if let Some(state) = mapped.probed.get(start / PROBE_BYTES)
-                && PartState(state.load(Ordering::Relaxed)).is_untouched()
-            {
-                mapped.bring_in(start / PROBE_BYTES, now_ms());
+            let range = clamped(offset, count, mapped.map.len());
+            if !range.is_empty() {
+                mapped.bring_in(range.start / PROBE_BYTES);
             }
         }
         self.read_apart(offset, count)
@@ -234,7 +232,7 @@ impl Mapped {
                 end = part_end;
                 continue;
             }
-            self.bring_in(part, now_ms);
+            self.bring_in(part);
             if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
                 self.probed[part].store(PartState::of(now_ms, u16::MAX), Ordering::Relaxed);
                 end = part_end;
@@ -250,8 +248,9 @@ impl Mapped {
 
     /// Lets the system begin to read a part that nobody has asked for, and more behind it if the one before was asked for a moment ago: then somebody reads
     /// everything.
-    fn bring_in(&self, part: usize, now_ms: u64) {
+    fn bring_in(&self, part: usize) {
         if self.state(part).is_untouched() {
+            let now_ms = now_ms();
             let is_on_the_way = part.checked_sub(1).is_some_and(|before| self.state(before).is_recent(now_ms));
             let parts = if is_on_the_way && part.is_multiple_of(PARTS_AHEAD / 2) { PARTS_AHEAD } else { 1 };
             let (start, end) = (part * PROBE_BYTES, self.map.len().min((part + parts) * PROBE_BYTES));

@@ -17,7 +17,7 @@ use chainring_format::segment::SegmentHeader;
 
 use crate::disk::{Access, Disk, DiskFile, Region};
 use crate::error::{IndexError, OpenError, ReadError};
-use crate::segment::{Catalog, PositionTables, Segment, open_segment};
+use crate::segment::{Catalog, Found, PositionTables, Segment, open_segment};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering, RwLock, read, write};
 
@@ -36,7 +36,7 @@ use build::{MergeError, advance, examine, merge, write_found};
 pub(crate) use key::{Keys, Mixer, Term};
 pub(crate) use page::Broken;
 use run::Posting;
-pub(crate) use run::{Found, Run, Summary};
+pub(crate) use run::{Run, Summary};
 use tail::Tail;
 use write::Target;
 use zone::stretches;

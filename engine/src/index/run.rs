@@ -17,6 +17,7 @@ use super::layout::{
 use super::page::{Broken, PAGE_BYTES, Pages, check};
 use super::zone::{ZONE_RECORDS, Zone};
 use crate::disk::{Access, Disk, Region};
+use crate::segment::Found;
 use crate::sync::Arc;
 
 /// What opening needs to know of a segment without reading it.
@@ -61,9 +62,6 @@ pub(crate) struct Posting {
     /// Offset of the frame in the file that its segment was when the run was made; 0 if that is not kept.
     pub offset: u64,
 }
-
-/// A position, and where its frame is if its segment has this salt.
-pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
 impl Summary {
     pub(super) fn stored(&self) -> StoredSummary {

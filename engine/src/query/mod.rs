@@ -10,9 +10,9 @@ use chainring_format::metadata::Timestamp;
 use chainring_format::{EventId, Position, Version};
 
 use crate::error::ReadError;
-use crate::index::{Found, Term};
+use crate::index::Term;
 use crate::log::Store;
-use crate::segment::Catalog;
+use crate::segment::{Catalog, Found};
 use crate::sequencer::Shared;
 use crate::sync::{Arc, read};
 

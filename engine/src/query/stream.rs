@@ -8,8 +8,8 @@ use chainring_format::{StreamId, Version};
 use super::event::EventRef;
 use super::{Filter, View};
 use crate::error::ReadError;
-use crate::index::{Found, Term};
-use crate::segment::{Catalog, Place};
+use crate::index::Term;
+use crate::segment::{Catalog, Found, Place};
 use crate::sync::read;
 
 /// A stream in a view.
@@ -124,7 +124,7 @@ impl StreamEvents<'_> {
     fn locate(&mut self) -> Result<(), ReadError> {
         let catalog = &self.view.catalog;
         let group = self.positions.split_off(self.positions.len().saturating_sub(LOCATED));
-        self.located = group.into_iter().map(|(position, hint)| catalog.place(position, hint)).collect::<Result<_, _>>()?;
+        self.located = group.into_iter().map(|found| catalog.place(found)).collect::<Result<_, _>>()?;
         std::hint::black_box(catalog.touch(&self.located));
         Ok(())
     }

@@ -242,6 +242,9 @@ pub(crate) fn offset_entry(offset: u64) -> u32 {
     u32::try_from(offset / 8).expect("SEGMENT_BYTES_MAX keeps offsets in 32 bits of 8 bytes")
 }
 
+/// A position, and the offset of its frame where that is known: it holds if the segment's salt is the one that comes with it.
+pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
+
 /// Where a frame is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -296,8 +299,8 @@ impl Catalog {
         self.starts.partition_point(|start| *start <= position) - 1
     }
 
-    /// Where the frame at a position is. `hint` is an offset that holds if the segment's salt is the one that comes with it.
-    pub(crate) fn place(&self, position: u64, hint: Option<(u64, [u8; 16])>) -> Result<Place, ReadError> {
+    /// Where the frame at a position is.
+    pub(crate) fn place(&self, (position, hint): Found) -> Result<Place, ReadError> {
         let index = self.index_of(position);
         let segment = self.segment(index);
         let offset = match hint {
@@ -343,9 +346,9 @@ impl Catalog {
         self.frame_found((position, None))
     }
 
-    /// The same, of a position that comes with a hint for [`Catalog::place`].
-    pub(crate) fn frame_found(&self, (position, hint): (u64, Option<(u64, [u8; 16])>)) -> Result<FrameView<'_>, ReadError> {
-        self.frame_at(self.place(position, hint)?)
+    /// The same, of a position that was found.
+    pub(crate) fn frame_found(&self, found: Found) -> Result<FrameView<'_>, ReadError> {
+        self.frame_at(self.place(found)?)
     }
 
     /// What is said of a frame whose checksums hold, and which breaks a rule.

@@ -10,8 +10,8 @@ use super::heads::{Birth, StreamHead, name_rest};
 use super::request::{PreparedEvent, Required, StreamKey};
 use super::{Sequencer, Shared};
 use crate::error::ReadError;
-use crate::index::{Found, Term};
-use crate::segment::Catalog;
+use crate::index::Term;
+use crate::segment::{Catalog, Found};
 use crate::sync::{Ordering, RwLock, read, write};
 
 /// Streams whose beginnings are remembered for those who ask for names.

@@ -282,10 +282,11 @@ impl Merge {
             return Some(tampered(offset, Some(position), Violation { rule: "H1", why: "recorded time runs backwards" }));
         }
         let mut engine_records = self.buckets.engine_records();
-        let wrong = found.deferred.iter().enumerate().take_while(|(_, deferred)| deferred.offset < own).find_map(|(index, deferred)| {
-            if index.is_multiple_of(ASKED_TOGETHER) {
-                self.ask_ahead(found.deferred[index..].iter().take(ASKED_TOGETHER).map(|deferred| &deferred.stream_id));
-            }
+        let in_groups = found.deferred.chunks(ASKED_TOGETHER).flat_map(|group| {
+            self.ask_ahead(group.iter().map(|deferred| &deferred.stream_id));
+            group
+        });
+        let wrong = in_groups.take_while(|deferred| deferred.offset < own).find_map(|deferred| {
             let why = self.record(deferred, engine_records).err();
             engine_records += u64::from(deferred.bucket == ENGINE_LANE);
             Some((deferred, why?))
@@ -377,11 +378,11 @@ impl Merge {
                 self.names.push(name.clone());
             }
         }
-        for (index, (id, end)) in found.streams.iter().enumerate() {
-            if index.is_multiple_of(ASKED_TOGETHER) {
-                self.ask_ahead(found.streams[index..].iter().take(ASKED_TOGETHER).map(|(id, _)| id));
+        for group in found.streams.chunks(ASKED_TOGETHER) {
+            self.ask_ahead(group.iter().map(|(id, _)| id));
+            for (id, end) in group {
+                self.streams.entry(*id).or_insert((*end, u64::MAX)).0 = *end;
             }
-            self.streams.entry(*id).or_insert((*end, u64::MAX)).0 = *end;
         }
         for (bucket, end) in (0..).zip(&found.buckets) {
             if let Some(end) = end {
