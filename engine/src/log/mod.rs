@@ -14,8 +14,8 @@ use crate::disk::{Access, Clock, Environment, LockError};
 use crate::error::{AppendError, Fault, OpenError, ReadError, Watermark};
 use crate::segment::Tail;
 use crate::sequencer::{self, Brakes, Chores, CoreOptions, Founding, Mark, Patience, Receipt, Recovered, Remembered, Sequencer, Shared};
+use crate::sync::Arc;
 use crate::sync::model::{Mutex, lock};
-use crate::sync::{Arc, read};
 use draws::Draws;
 use keeper::Keeper;
 
@@ -189,7 +189,7 @@ impl Store {
             packed_segments: (0..catalog.len()).filter(|&index| catalog.segment(index).is_packed()).count() as u64,
             events: self.shared.event_count(),
             records,
-            streams: read(&self.shared.directory).stream_count(),
+            streams: self.shared.stream_count(),
             bytes: (0..catalog.len()).map(|index| catalog.segment(index).used_bytes()).sum(),
             segment_bytes: self.segment_bytes,
             format_version: FORMAT_VERSION,

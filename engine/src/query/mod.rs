@@ -14,7 +14,7 @@ use crate::index::Term;
 use crate::log::Store;
 use crate::segment::{Catalog, Found};
 use crate::sequencer::Shared;
-use crate::sync::{Arc, read};
+use crate::sync::Arc;
 
 mod by;
 mod event;
@@ -245,7 +245,7 @@ impl View {
     /// Positions below the limit at which streams begin, rising.
     fn births(&self) -> Result<Vec<u64>, ReadError> {
         // The directory first: what it forgets meanwhile the index has by then.
-        let directory = read(&self.shared.directory);
+        let directory = self.shared.directory()?;
         let resident = directory.streams_since(directory.streams_from());
         let mut births: Vec<u64> = resident.filter_map(|(_, head)| head.birth).map(|birth| birth.position).collect();
         drop(directory);

@@ -10,7 +10,6 @@ use super::{Filter, View};
 use crate::error::ReadError;
 use crate::index::Term;
 use crate::segment::{Catalog, Found, Place};
-use crate::sync::read;
 
 /// A stream in a view.
 #[derive(Debug, Clone, Copy)]
@@ -200,7 +199,7 @@ impl View {
 /// catalog of the moment, which is taken after the head and therefore holds it.
 fn newest_below(view: &View, id: &StreamId) -> Result<Option<Found>, ReadError> {
     let shared = &view.shared;
-    let head = read(&shared.directory).stream(id).map(|head| head.position);
+    let head = shared.directory()?.stream(id).map(|head| head.position);
     // Behind the head: what was in the directory and is not any more is in the index.
     let indexed_to = shared.index.runs().end();
     let Some(mut position) = head else { return shared.indexed_below(id, view.limit) };

@@ -66,8 +66,7 @@ impl<'a> Stand<'a> {
     fn of(catalog: &'a Catalog, position: u64) -> Result<Stand<'a>, ReadError> {
         let index = catalog.index_of(position);
         let segment = catalog.segment(index);
-        let end = if index + 1 < catalog.len() { catalog.segment(index + 1).first_position } else { u64::MAX };
-        Ok(Stand { segment, body: segment.body()?, end, offset: segment.locate(position)?, bytes: &[] })
+        Ok(Stand { segment, body: segment.body()?, end: catalog.end_of(index), offset: segment.locate(position)?, bytes: &[] })
     }
 
     /// Goes on to where a frame begins, and has as much of it as there is; where it ends, by its mark.

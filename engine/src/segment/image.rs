@@ -106,13 +106,20 @@ impl ImageWriter {
     /// # Panics
     /// If the image has no such room; whoever places has counted before.
     pub(crate) fn place(&mut self, count: usize, write: impl FnOnce(&mut [u8])) {
-        let end = self.end.checked_add(count).filter(|&end| end <= self.image.bytes).expect("the caller counted the room in the image");
-        // SAFETY: the range `self.end..end` lies in the mapping (checked above) and at or above `placed`, where only this writer touches it; there is
-        // one writer, and it is borrowed exclusively here.
-        let room = unsafe { std::slice::from_raw_parts_mut(self.image.start.add(self.end), count) };
-        write(room);
-        self.end = end;
-        self.image.placed.store(end, Ordering::Release);
+        write(self.room(count));
+        self.end += count;
+        self.image.placed.store(self.end, Ordering::Release);
+    }
+
+    /// The next `count` bytes, to be filled and placed later, or something else in their stead.
+    ///
+    /// # Panics
+    /// If the image has no such room; whoever places has counted before.
+    pub(crate) fn room(&mut self, count: usize) -> &mut [u8] {
+        assert!(count <= self.image.bytes - self.end, "the caller counted the room in the image");
+        // SAFETY: the next `count` bytes behind `self.end` lie in the mapping (checked above) and at or above `placed`, where only this writer touches it; there is
+        // one writer, and it is borrowed exclusively for as long as the slice lives.
+        unsafe { std::slice::from_raw_parts_mut(self.image.start.add(self.end), count) }
     }
 }
 

@@ -299,6 +299,11 @@ impl Catalog {
         self.starts.partition_point(|start| *start <= position) - 1
     }
 
+    /// Position at which the segment behind this one begins; `u64::MAX` if there is none.
+    pub(crate) fn end_of(&self, index: usize) -> u64 {
+        self.starts.get(index + 1).copied().unwrap_or(u64::MAX)
+    }
+
     /// Where the frame at a position is.
     pub(crate) fn place(&self, (position, hint): Found) -> Result<Place, ReadError> {
         let index = self.index_of(position);

@@ -49,7 +49,7 @@ impl Shared {
 
     /// Where a stream begins, wherever it is known. `None` if there is none.
     pub(crate) fn birth_position(&self, id: &StreamId) -> Result<Option<u64>, ReadError> {
-        let resident = read(&self.directory).stream(id).and_then(|head| head.birth);
+        let resident = self.directory()?.stream(id).and_then(|head| head.birth);
         if let Some(position) = resident.map(|birth| birth.position).or_else(|| self.births.get(id)) {
             return Ok(Some(position));
         }
@@ -66,13 +66,13 @@ impl Shared {
 
     /// Position of the event with this id, wherever it is known.
     pub(crate) fn position_of(&self, id: &EventId) -> Result<Option<u64>, ReadError> {
-        let resident = read(&self.directory).position_of(id);
+        let resident = self.directory()?.position_of(id);
         resident.map_or_else(|| Cold::position(self, id), |position| Ok(Some(position)))
     }
 
     /// Whether an event below a bound has this id.
     pub(crate) fn has_id_below(&self, id: &EventId, below: u64) -> Result<bool, ReadError> {
-        let resident = read(&self.directory).position_of(id);
+        let resident = self.directory()?.position_of(id);
         Ok(resident.is_some_and(|position| position < below) || self.indexed_id_below(id, below)?.is_some())
     }
 

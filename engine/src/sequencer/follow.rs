@@ -1,7 +1,7 @@
 //! Following the writer of a store from another process: reads on where it stopped, as far as the live mark says, over segments that end and begin.
 //!
-//! Always: what is shown was durable. Every commit is read with its checksums and continues the one before it, as when a store is opened. Never: locks, or
-//! writes.
+//! Always: what is shown was durable. Every commit is read with its checksums and continues the one before it, as when a store is opened; whether each event
+//! continues its stream is looked at when somebody asks for a stream or an id (`catch_up`). Never: locks, or writes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,10 @@ use crate::error::{Fault, FaultKind, OpenError};
 use crate::index::Index;
 use crate::segment::{Cursor, Image, ImageWriter, PositionTables, Segment, Unread, open_segment};
 use crate::sync::model::lock;
-use crate::sync::{Arc, Ordering, RwLockWriteGuard, write};
+use crate::sync::{Arc, Ordering, write};
 
 /// Read at once; more if a commit is larger.
 const WINDOW_BYTES: u64 = 1 << 20;
-/// Memory for heads of streams that the index knows.
-const HEADS_BYTES_MAX: u64 = 256 << 20;
 
 /// How far a store was read.
 #[derive(Debug)]
@@ -36,8 +34,6 @@ pub(crate) struct Follower {
     /// Where the commits end that were read.
     end: u64,
     live: LiveReader,
-    /// Memory of the last read.
-    buffer: Vec<u8>,
     /// The last segment in memory, once there was something to add to it.
     image: Option<ImageWriter>,
 }
@@ -86,37 +82,18 @@ struct Parts {
     index: Arc<Index>,
 }
 
-/// The directory of readers, lent to the scan for as long as it takes commits in.
-struct Lent<'a> {
-    readers: RwLockWriteGuard<'a, Directory>,
-    scan: &'a mut Scan,
-}
-
-impl<'a> Lent<'a> {
-    fn new(shared: &'a Shared, scan: &'a mut Scan) -> Lent<'a> {
-        let mut readers = write(&shared.directory);
-        std::mem::swap(&mut *readers, scan.directory_mut());
-        Lent { readers, scan }
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        std::mem::swap(&mut *self.readers, self.scan.directory_mut());
-    }
-}
-
 impl Follower {
     fn new(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> (Follower, Parts) {
         let log_id = recovered.log_id;
         let LastSegment { file, header, end, .. } = &recovered.last;
         let (file, header, end) = (Arc::clone(file), *header, *end);
         let index = Arc::clone(&recovered.index);
-        let (scan, catalog, readers) = Scan::resume(recovered);
+        let (scan, catalog, mut readers) = Scan::resume(recovered);
+        readers.set_taken_to(scan.next_position());
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
         file.read_no_further();
         let live = LiveReader::new(&*disk, log_id);
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, buffer: Vec::new(), image: None };
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, image: None };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -171,19 +148,18 @@ impl Follower {
         } else {
             self.file.bytes().map_err(OpenError::io(format!("reading {name}")))?.min(self.header.segment_bytes.get())
         };
+        let to = to.min(self.header.segment_bytes.get());
+        self.image(shared)?;
         let mut window = WINDOW_BYTES;
         loop {
             let bytes = to.saturating_sub(self.end).min(window);
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.resize(bytes as usize, 0);
-            match self.file.read_exact_at(&mut buffer, self.end) {
+            let room = self.image.as_mut().expect("it was just made").room(bytes as usize);
+            match self.file.read_exact_at(room, self.end) {
                 // It has ended meanwhile, and what was reserved of it was given back.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 read => read.map_err(OpenError::io(format!("reading {name}")))?,
             }
-            let is_something = self.take_in(shared, &name, &buffer, reach.position)?;
-            self.buffer = buffer;
-            if is_something {
+            if self.take_in(shared, &name, bytes as usize, reach.position)? {
                 return Ok(true);
             }
             if bytes < window {
@@ -193,27 +169,23 @@ impl Follower {
         }
     }
 
-    fn take_in(&mut self, shared: &Shared, name: &str, buffer: &[u8], to: u64) -> Result<bool, OpenError> {
-        self.image(shared)?;
-        let header = self.header;
-        let catalog = shared.catalog();
-        let segment = catalog.segment(catalog.len() - 1);
-        let image = self.image.as_mut().expect("it was just made");
-        let mut cursor = Cursor::from_offset(buffer, &header, self.end);
-        let lent = Lent::new(shared, &mut self.scan);
+    /// Takes in the commits that are whole of what lies in the image's room. Whether there were any.
+    fn take_in(&mut self, shared: &Shared, name: &str, bytes: usize, to: u64) -> Result<bool, OpenError> {
+        let image = self.image.as_mut().expect("something was read into it");
+        let mut cursor = Cursor::from_offset(image.room(bytes), &self.header, self.end);
         let mut offsets = Vec::new();
-        while lent.scan.next_position() < to
+        while self.scan.next_position() < to
             && let Ok(commit) = cursor.next_commit()
         {
-            lent.scan.take_in(name, &header, &commit, &mut offsets)?;
+            self.scan.take_in(name, &self.header, &commit, &mut offsets)?;
         }
-        // Readers get the directory back when what its heads lead to is there.
-        let read = &buffer[..(cursor.offset() - self.end) as usize];
-        image.place(read.len(), |room| room.copy_from_slice(read));
-        segment.add_offsets(&offsets);
-        drop(lent);
-        self.end = cursor.offset();
-        Ok(!read.is_empty())
+        let end = cursor.offset();
+        image.place((end - self.end) as usize, |_| ());
+        let catalog = shared.catalog();
+        catalog.segment(catalog.len() - 1).add_offsets(&offsets);
+        let is_something = end > self.end;
+        self.end = end;
+        Ok(is_something)
     }
 
     /// Goes on with the next segment, if there is one. What the last one holds up to the end that its successor names is read first.
@@ -246,11 +218,11 @@ impl Follower {
             catalog.replace_last(ended);
             catalog.push(live);
         });
-        write(&shared.directory).begin_segment(next_position);
         (self.file, self.header, self.end, self.image) = (file, header, header.start(), Some(image));
-        // What the writer has brought into the index need not be in memory here either.
         if shared.index.adopt(number + 1) {
-            drop(shared.forget_indexed(next_position, HEADS_BYTES_MAX));
+            shared.note_indexed();
+            // What the writer has brought into the index need not be in memory here either.
+            shared.begin_behind_index(&mut write(&shared.directory));
         }
         Ok(true)
     }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use chainring_format::footer::BucketHead;
+use chainring_format::frame::FrameView;
 use chainring_format::hash::{Hash, heads_root};
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
 use chainring_format::{EventId, Link, StreamId};
@@ -199,6 +200,8 @@ pub(crate) struct Directory {
     spare: Option<ClearedTable>,
     /// Streams of the whole log.
     stream_count: u64,
+    /// Everything below was taken in. `u64::MAX` where every record is, as it is placed.
+    taken_to: u64,
     mixer: Mixer,
 }
 
@@ -238,6 +241,7 @@ impl Directory {
             streams_from: from,
             spare: None,
             stream_count,
+            taken_to: u64::MAX,
             mixer: Mixer::new(RandomState::new().hash_one(0_u64)),
         }
     }
@@ -250,6 +254,16 @@ impl Directory {
     /// Every stream with an event at or above this position is here.
     pub(crate) fn streams_from(&self) -> u64 {
         self.streams_from
+    }
+
+    /// Everything below was taken in.
+    pub(crate) fn taken_to(&self) -> u64 {
+        self.taken_to
+    }
+
+    /// Says that everything below was taken in, and what comes is only when somebody asks.
+    pub(crate) fn set_taken_to(&mut self, position: u64) {
+        self.taken_to = position;
     }
 
     fn hash(&self, id: &[u8; 16]) -> u64 {
@@ -360,11 +374,12 @@ impl Directory {
         forgotten
     }
 
-    /// As [`Directory::touch`], where every id will be looked for in every segment.
-    pub(crate) fn touch_all(&self, of: &[(StreamId, EventId)]) -> u64 {
+    /// As [`Directory::touch`], of frames that will be taken in: each id is looked for in every segment.
+    pub(crate) fn touch_all<'a>(&self, frames: impl Iterator<Item = &'a FrameView<'a>>) -> u64 {
+        let ids: Vec<_> = frames.filter(|frame| frame.is_event()).map(|frame| (frame.stream_id(), frame.event_id())).collect();
         let older = self.ids.range(..self.ids.len() - 1);
-        let seen = |ids: &Ids| of.iter().fold(0, |seen, (_, id)| seen ^ ids.table.touch(self.hash(&id.0)).position_after);
-        older.fold(self.touch(of.iter().map(|(stream, id)| (stream, id))), |all, ids| all ^ seen(ids))
+        let seen = |of: &Ids| ids.iter().fold(0, |seen, (_, id)| seen ^ of.table.touch(self.hash(&id.0)).position_after);
+        older.fold(self.touch(ids.iter().map(|(stream, id)| (stream, id))), |all, of| all ^ seen(of))
     }
 
     /// Brings what will be asked about these into the cache, for many of them side by side: one after the other, each would wait for memory alone.

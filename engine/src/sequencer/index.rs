@@ -13,13 +13,19 @@ const CONTINUED_BYTES_MAX: u64 = 1 << 20;
 impl Shared {
     /// Lets the directory forget what is in the index; what it has let go of is to be dropped where nobody waits.
     pub(super) fn forget_indexed(&self, next_position: u64, heads_bytes_max: u64) -> Forgotten {
-        let indexed_to = self.index.runs().end();
-        // Release: who sees it finds the run. Before anything is forgotten: a caller who asks the index by it has asked for all that is gone.
-        self.indexed_to.store(indexed_to, Ordering::Release);
+        let indexed_to = self.note_indexed();
         let mut directory = write(&self.directory);
         let forgotten = directory.forget(indexed_to, next_position, heads_bytes_max);
         self.streams_from.store(directory.streams_from(), Ordering::Relaxed);
         forgotten
+    }
+
+    /// Says what is in the index by now.
+    pub(super) fn note_indexed(&self) -> u64 {
+        let indexed_to = self.index.runs().end();
+        // Release: who sees it finds the run. Before anything is forgotten: a caller who asks the index by it has asked for all that is gone.
+        self.indexed_to.store(indexed_to, Ordering::Release);
+        indexed_to
     }
 }
 

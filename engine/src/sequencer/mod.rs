@@ -22,6 +22,7 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, RwLock, read, write};
 
 mod begin;
 mod brakes;
+mod catch_up;
 mod chores;
 mod cold;
 mod core;
@@ -89,8 +90,8 @@ pub(crate) fn is_spare(name: &str) -> bool {
 pub(crate) struct Shared {
     /// Replaced whole by the sequencer when a segment begins or is sealed, and when one was packed.
     catalog: RwLock<Arc<Catalog>>,
-    /// Moved by the sequencer, read by everybody.
-    pub directory: RwLock<Directory>,
+    /// Moved by the sequencer, read by everybody through [`Shared::directory`].
+    directory: RwLock<Directory>,
     /// Position after the last one known durable; nothing at or above it is ever acknowledged or visible. Stored with Release by the leader after a
     /// sync; the Acquire is in [`Shared::watermark`].
     watermark: AtomicU64,

@@ -178,7 +178,7 @@ impl Recovery<'_> {
                             return Err(Halt::Index(index));
                         };
                         scan.buckets = Buckets::of(&buckets);
-                        scan.directory = Directory::new(scan.next_position, scan.streams, 0);
+                        scan.directory = Some(Directory::new(scan.next_position, scan.streams, 0));
                         return Ok(Box::new(scan.recovered(Tail::Empty, last, index, disk)?));
                     }
                     None => return Err(Halt::Index(index)),
@@ -191,8 +191,8 @@ impl Recovery<'_> {
             Some(Err(_)) => return Err(Halt::Index(index)),
         }
         // As if all that is left were one segment, full of events of usual size.
-        scan.directory =
-            Directory::new(scan.next_position, scan.streams, (scan.segment_bytes / EVENT_BYTES_USUAL).min(EVENTS_MAX_GUESSED) as usize);
+        let events = (scan.segment_bytes / EVENT_BYTES_USUAL).min(EVENTS_MAX_GUESSED) as usize;
+        scan.directory = Some(Directory::new(scan.next_position, scan.streams, events));
         let (shared_disk, disk, first) = (disk, &**disk, runs.last_segment() + 1);
         let access_of = |number, count: usize| if number == count as u64 { access } else { Access::Read };
         let mut buffer = FileBuffer::default();
@@ -217,7 +217,8 @@ impl Recovery<'_> {
 #[derive(Debug)]
 pub(super) struct Scan {
     catalog: Catalog,
-    directory: Directory,
+    /// `None` if heads and ids are not looked at.
+    directory: Option<Directory>,
     buckets: Buckets,
     log_id: Option<Link>,
     /// Once its record was read.
@@ -241,7 +242,7 @@ impl Scan {
     fn new() -> Scan {
         Scan {
             catalog: Catalog::default(),
-            directory: Directory::new(0, 0, 0),
+            directory: None,
             buckets: Buckets::new(),
             log_id: None,
             origin: None,
@@ -258,7 +259,7 @@ impl Scan {
         }
     }
 
-    /// Goes on behind a store that was read; gives what readers look at.
+    /// Goes on behind a store that was read, and does not look at heads and ids any more; gives what readers look at.
     pub(super) fn resume(recovered: Recovered) -> (Scan, Catalog, Directory) {
         let scan = Scan {
             buckets: recovered.buckets,
@@ -283,10 +284,6 @@ impl Scan {
     /// Position of the next record.
     pub(super) fn next_position(&self) -> u64 {
         self.next_position
-    }
-
-    pub(super) fn directory_mut(&mut self) -> &mut Directory {
-        &mut self.directory
     }
 
     /// The segment ends here, before its successor is looked at.
@@ -382,7 +379,7 @@ impl Scan {
         };
         Ok(Recovered {
             catalog: self.catalog,
-            directory: self.directory,
+            directory: self.directory.expect("whoever recovers a store looks at heads and ids"),
             buckets: self.buckets,
             log_id,
             origin,
@@ -518,10 +515,8 @@ impl Scan {
             return Err(tampered(commit.trailer_block, Violation { rule: "C5", why: "the commit does not continue the one before it" }));
         }
         for (count, placed) in commit.frames.iter().enumerate() {
-            if count % STRETCH == 0 {
-                let ahead = commit.frames[count..].iter().take(STRETCH).map(|placed| &placed.frame).filter(|frame| frame.is_event());
-                let ids: Vec<_> = ahead.map(|frame| (frame.stream_id(), frame.event_id())).collect();
-                self.directory.touch_all(&ids);
+            if let Some(directory) = self.directory.as_ref().filter(|_| count % STRETCH == 0) {
+                directory.touch_all(commit.frames[count..].iter().take(STRETCH).map(|placed| &placed.frame));
             }
             let position = self.next_position;
             let frame = &placed.frame;
@@ -537,7 +532,9 @@ impl Scan {
                 }
                 self.origin = Some(genesis_origin(frame.body().unwrap_or_default()).to_owned());
             }
-            self.directory.take_in(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
+            if let Some(directory) = &mut self.directory {
+                directory.take_in(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
+            }
             self.buckets.advance(frame.bucket(), position, frame.link());
             self.time_ns = self.time_ns.max(frame.header.recorded_at_ns.get());
             self.next_position += 1;
@@ -592,7 +589,7 @@ fn check_length(header: &SegmentHeader, end: u64, footer_bytes: u64, file_bytes:
 
 impl Directory {
     /// Takes in a record that was found in the log.
-    fn take_in(&mut self, position: u64, frame: &FrameView<'_>) -> Result<(), Violation> {
+    pub(super) fn take_in(&mut self, position: u64, frame: &FrameView<'_>) -> Result<(), Violation> {
         if !frame.is_event() {
             return Ok(());
         }
