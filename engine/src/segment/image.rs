@@ -19,7 +19,7 @@ const POPULATED_BYTES: usize = 2 << 20;
 /// Memory as long as a segment, at the segment's own offsets. Pages are taken when they are first written.
 #[derive(Debug)]
 pub(crate) struct Image {
-    /// Used through `DerefMut` only while nobody else has the image; it owns the memory behind `start`.
+    /// Owns the memory behind `start`.
     map: MmapMut,
     start: *mut u8,
     bytes: usize,
@@ -54,18 +54,10 @@ impl Image {
     }
 
     /// The image of another empty segment of the same size, in the memory of one that nobody reads any more: memory that is there costs a fraction of
-    /// memory that the system has to find. `None` if somebody still reads it.
+    /// memory that the system has to find. What lies in it stays until it is written over, and nobody sees it. `None` if somebody still reads it.
     pub(crate) fn again(mut image: Arc<Image>) -> Option<ImageWriter> {
-        let inner = Arc::get_mut(&mut image)?;
-        let placed = std::mem::take(inner.placed.get_mut());
-        inner.map[..placed].fill(0);
-        inner.start = inner.map.as_mut_ptr();
+        *Arc::get_mut(&mut image)?.placed.get_mut() = 0;
         Some(ImageWriter { image, end: 0 })
-    }
-
-    /// Length of the segment that it is for.
-    pub(crate) fn bytes_max(&self) -> usize {
-        self.bytes
     }
 
     /// Bytes that were placed.
@@ -123,6 +115,28 @@ impl ImageWriter {
     }
 }
 
+/// Images of segments that have ended.
+#[derive(Debug, Default)]
+pub(crate) struct RetiredImages(Vec<Arc<Image>>);
+
+impl RetiredImages {
+    /// One may still be brought into the index, or shown, when the next segment is made ready.
+    const COUNT_MAX: usize = 2;
+
+    pub(crate) fn push(&mut self, image: Arc<Image>) {
+        self.0.push(image);
+        if self.0.len() > Self::COUNT_MAX {
+            self.0.remove(0);
+        }
+    }
+
+    /// One for a segment of this size that nobody reads any more.
+    pub(crate) fn take_idle(&mut self, segment_bytes: u64) -> Option<Arc<Image>> {
+        let is_idle = |image: &Arc<Image>| Arc::strong_count(image) == 1 && image.bytes as u64 == segment_bytes;
+        self.0.iter().position(is_idle).map(|place| self.0.remove(place))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +171,8 @@ mod tests {
         assert!(Image::again(image).is_none(), "somebody reads it");
         let mut writer = Image::again(reader).unwrap();
         assert!(writer.image().placed().is_empty() && writer.end() == 0);
-        writer.place(1 << 16, |room| assert!(room.iter().all(|&byte| byte == 0)));
+        writer.place(1 << 16, |room| room.fill(8));
+        assert!(writer.image().placed().iter().all(|&byte| byte == 8));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
 use crate::disk::{DirectoryLock, Environment};
 use crate::error::OpenError;
 use crate::ring::Rings;
-use crate::segment::{Image, NewSegment, Predecessor, Reserved, SegmentWriter, Tail, lone_commit, reserved_bytes};
+use crate::segment::{Image, NewSegment, Predecessor, Reserved, RetiredImages, SegmentWriter, Tail, lone_commit, reserved_bytes};
 use crate::sync::Arc;
 
 /// What a log is born with, and keeps.
@@ -141,7 +141,7 @@ pub(crate) fn begin(
         unsynced_since_ns: None,
         spare: None,
         leftovers: Vec::new(),
-        retired: Vec::new(),
+        retired: RetiredImages::default(),
         // A segment that was just begun says nothing yet.
         is_closed: recovered.closed && is_continued,
         lock: Some(lock),

@@ -174,7 +174,7 @@ fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
             let half = core.writer.end() > core.writer.header().segment_bytes.get() / 2;
             if half && chores.no_spare_for != number {
                 let segment_bytes = core.options.segment_bytes;
-                Ahead::Spare { number, segment_bytes, retired: core.idle_image(segment_bytes) }
+                Ahead::Spare { number, segment_bytes, retired: core.retired.take_idle(segment_bytes) }
             } else {
                 Ahead::Nothing
             }

@@ -28,7 +28,7 @@ use crate::condition::Durability;
 use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment};
 use crate::error::{AppendError, Poison};
 use crate::ring::{Drain, Drained};
-use crate::segment::{Ground, Image, ImageWriter, NewSegment, Predecessor, Reserved, Segment, SegmentWriter};
+use crate::segment::{Ground, Image, ImageWriter, NewSegment, Predecessor, Reserved, RetiredImages, Segment, SegmentWriter};
 use crate::sync::{Arc, RwLock, RwLockWriteGuard, write};
 
 /// A jump of the clock beyond this is not believed without being told to.
@@ -78,8 +78,8 @@ pub(crate) struct Core {
     pub spare: Option<Spare>,
     /// Segments that the writer before had made ready. Removing them gives space back, and takes its time.
     pub leftovers: Vec<String>,
-    /// Images of segments that were ended, whose memory may be used again as soon as nobody reads them.
-    pub retired: Vec<Arc<Image>>,
+    /// Whose memory may be used again as soon as nobody reads them.
+    pub retired: RetiredImages,
     /// The last commit on disk says that the log was closed.
     pub is_closed: bool,
     pub lock: Option<Box<dyn DirectoryLock>>,
@@ -169,9 +169,6 @@ impl Intake {
         }
     }
 }
-
-/// Images that are kept for their memory: one may still be brought into the index when the next segment is made ready.
-const RETIRED_MAX: usize = 2;
 
 /// The directory, locked for as long as it is moved.
 pub(super) struct Held<'a> {
@@ -540,7 +537,7 @@ impl Core {
             Some(spare) if spare.reserved.number() == number && spare.segment_bytes == segment_bytes => spare,
             other => {
                 other.into_iter().for_each(|other| other.discard(&*disk));
-                Spare::new(&*disk, number, segment_bytes, self.idle_image(segment_bytes)).map_err(RotateError::Refused)?
+                Spare::new(&*disk, number, segment_bytes, self.retired.take_idle(segment_bytes)).map_err(RotateError::Refused)?
             }
         };
         let Spare { reserved, image, ground, .. } = spare;
@@ -593,19 +590,10 @@ impl Core {
             catalog.push(Arc::clone(self.writer.segment()));
         });
         self.retired.push(Arc::clone(old.image()));
-        if self.retired.len() > RETIRED_MAX {
-            self.retired.remove(0);
-        }
         write(&shared.directory).begin_segment(self.next_position);
         shared.index.note_ended(Arc::clone(old.segment()));
         self.leave_mark(shared);
         Ok(())
-    }
-
-    /// An image that nobody reads any more, of a segment of this size.
-    pub(super) fn idle_image(&mut self, segment_bytes: u64) -> Option<Arc<Image>> {
-        let is_idle = |image: &Arc<Image>| Arc::strong_count(image) == 1 && image.bytes_max() as u64 == segment_bytes;
-        self.retired.iter().position(is_idle).map(|place| self.retired.remove(place))
     }
 
     /// Leaves the mark beside the store, saying what is durable now.

@@ -15,7 +15,7 @@ use super::{Directory, Shared};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::index::Index;
-use crate::segment::{Cursor, Image, ImageWriter, PositionTables, Segment, Unread, open_segment};
+use crate::segment::{Cursor, Image, ImageWriter, PositionTables, RetiredImages, Segment, Unread, open_segment};
 use crate::sync::model::lock;
 use crate::sync::{Arc, Ordering, write};
 
@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     live: LiveReader,
     /// The last segment in memory, once there was something to add to it.
     image: Option<ImageWriter>,
+    /// Whose memory may be used again as soon as nobody reads them.
+    retired: RetiredImages,
 }
 
 impl Shared {
@@ -93,7 +95,7 @@ impl Follower {
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
         file.read_no_further();
         let live = LiveReader::new(&*disk, log_id);
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, image: None };
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, image: None, retired: RetiredImages::default() };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -207,7 +209,10 @@ impl Follower {
         file.read_no_further();
         let mut start = vec![0; header.start() as usize];
         file.read_exact_at(&mut start, 0).map_err(OpenError::io(format!("reading {name}")))?;
-        let mut image = Image::create(header.segment_bytes.get() as usize).map_err(OpenError::io(format!("holding {name}")))?;
+        let segment_bytes = header.segment_bytes.get();
+        let again = self.retired.take_idle(segment_bytes).and_then(Image::again);
+        let image = again.map_or_else(|| Image::create(segment_bytes as usize), Ok);
+        let mut image = image.map_err(OpenError::io(format!("holding {name}")))?;
         image.place(start.len(), |room| room.copy_from_slice(&start));
         let tables = Arc::clone(&shared.index) as Arc<dyn PositionTables>;
         let next_position = self.scan.next_position();
@@ -218,7 +223,9 @@ impl Follower {
             catalog.replace_last(ended);
             catalog.push(live);
         });
-        (self.file, self.header, self.end, self.image) = (file, header, header.start(), Some(image));
+        (self.file, self.header, self.end) = (file, header, header.start());
+        let old = self.image.replace(image);
+        old.into_iter().for_each(|old| self.retired.push(Arc::clone(old.image())));
         if shared.index.adopt(number + 1) {
             shared.note_indexed();
             // What the writer has brought into the index need not be in memory here either.

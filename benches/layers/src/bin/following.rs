@@ -66,8 +66,13 @@ fn follow(dir: &Path) -> Done {
             events += 1;
         }
     }
-    println!("{}", json!({ "events": events, "digest": digest.finalize().to_string() }));
+    println!("{}", json!({ "events": events, "digest": digest.finalize().to_string(), "cpu_ns": cpu_ns() }));
     Ok(())
+}
+
+/// Time that this thread has run on a processor, so far as the system tells.
+fn cpu_ns() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
 }
 
 fn start(dir: &Path, is_nice: bool) -> Done<(Child, BufReader<ChildStdout>)> {
@@ -83,8 +88,16 @@ fn start(dir: &Path, is_nice: bool) -> Done<(Child, BufReader<ChildStdout>)> {
     if line == "ready\n" { Ok((child, told)) } else { Err("a follower did not start".into()) }
 }
 
-/// Events per second of the writer, and how long the followers were behind it at the end, in seconds.
-fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Duration) -> Done<(f64, f64)> {
+/// What was seen in one turn.
+struct Turn {
+    events_per_second: f64,
+    /// How long the followers were behind the writer at the end.
+    behind_seconds: f64,
+    /// What an event has cost a follower, with opening the store and whatever the turn has in the way of pauses.
+    follower_ns: f64,
+}
+
+fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Duration) -> Done<Turn> {
     let log = Options::new().open(dir)?;
     let mut children = (0..followers).map(|_| start(dir, is_nice)).collect::<Done<Vec<_>>>()?;
     let rate = shape.append(&log, time)?;
@@ -99,7 +112,7 @@ fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Dur
         seen.push(serde_json::from_str::<Value>(&line)?);
         child.wait()?;
     }
-    let behind = ended.elapsed().as_secs_f64();
+    let behind_seconds = ended.elapsed().as_secs_f64();
     let (mut events, mut digest) = (0_u64, blake3::Hasher::new());
     for event in view.events() {
         digest.update(&event?.link().0);
@@ -111,26 +124,31 @@ fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Dur
     }
     log.close()?;
     std::fs::remove_dir_all(dir)?;
-    Ok((rate, behind))
+    let cpu_ns: u64 = seen.iter().filter_map(|seen| seen["cpu_ns"].as_u64()).sum();
+    let follower_ns = cpu_ns as f64 / (events.max(1) * followers.max(1) as u64) as f64;
+    Ok(Turn { events_per_second: rate, behind_seconds, follower_ns })
 }
 
 fn measure(cli: &Cli) -> Done {
     std::fs::create_dir(&cli.dir)?;
     let (store, time) = (cli.dir.join("log"), Duration::from_secs_f64(cli.seconds));
     for shape in Shape::ALL {
-        let (mut ratios, mut rates, mut behind) = (Vec::new(), [Vec::new(), Vec::new()], 0.0_f64);
+        let (mut ratios, mut rates, mut behind, mut costs) = (Vec::new(), [Vec::new(), Vec::new()], 0.0_f64, Vec::new());
         for round in 0..cli.rounds {
             let mut rate = [0.0; 2];
             // Who goes first takes turns.
             for is_followed in [round % 2 == 0, round % 2 == 1] {
-                let (found, late) = turn(&store, shape, (if is_followed { cli.followers } else { 0 }, cli.nice), time)?;
-                rate[usize::from(is_followed)] = found;
-                behind = behind.max(late);
+                let turn = turn(&store, shape, (if is_followed { cli.followers } else { 0 }, cli.nice), time)?;
+                rate[usize::from(is_followed)] = turn.events_per_second;
+                if is_followed {
+                    behind = behind.max(turn.behind_seconds);
+                    costs.push(turn.follower_ns);
+                }
             }
             ratios.push(rate[1] / rate[0]);
             (0..2).for_each(|side| rates[side].push(rate[side]));
         }
-        rates.iter_mut().chain([&mut ratios]).for_each(|list| list.sort_by(f64::total_cmp));
+        rates.iter_mut().chain([&mut ratios, &mut costs]).for_each(|list| list.sort_by(f64::total_cmp));
         let told = json!({
             "shape": shape.name(),
             "followers": cli.followers,
@@ -139,6 +157,7 @@ fn measure(cli: &Cli) -> Done {
             "followed_events_per_second": rates[1][rates[1].len() / 2],
             "ratio": { "min": ratios[0], "median": ratios[ratios.len() / 2], "max": ratios[ratios.len() - 1] },
             "behind_seconds_max": behind,
+            "follower_ns_per_event": costs[costs.len() / 2],
         });
         println!("{told}");
     }
