@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::portable::{PortableDisk, PortableFile, still_writes};
 use super::uring::Uring;
-use super::{Access, DirectoryLock, Disk, DiskFile, LockError, QueuedAs, Region, WriteQueue};
+use super::{Access, DirectoryLock, Disk, DiskFile, LockError, MemoryAddress, QueuedAs, Region, SharedMemory, WriteQueue};
 
 /// A directory of a file system that can be written past the page cache.
 #[derive(Debug)]
@@ -125,6 +125,14 @@ impl Disk for DirectDisk {
 
     fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         self.portable.open_live()
+    }
+
+    fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
+        self.portable.create_memory(bytes)
+    }
+
+    fn open_memory(&self, address: MemoryAddress) -> Option<SharedMemory> {
+        self.portable.open_memory(address)
     }
 
     fn has_writer(&self) -> bool {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 mod direct;
 mod lock;
+mod memory;
 mod portable;
 mod queue;
 mod region;
@@ -23,6 +24,7 @@ mod uring;
 
 pub use direct::DirectDisk;
 pub use lock::LockError;
+pub use memory::{MemoryAddress, SharedMemory};
 pub use portable::PortableDisk;
 pub use queue::{Landed, QueuedAs, QueuedWrite, Reaped, SharedBytes, WriteQueue};
 pub use region::{Probe, Region};
@@ -156,6 +158,18 @@ pub trait Disk: Send + Sync + Debug {
     /// Any error of the file system.
     fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         Ok(None)
+    }
+
+    /// Memory of `bytes` for a segment that is written, which readers in other processes can look at. `None` where there are none.
+    fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
+        let _ = bytes;
+        None
+    }
+
+    /// The memory that is at an address, for reading; `None` if it cannot be had.
+    fn open_memory(&self, address: MemoryAddress) -> Option<SharedMemory> {
+        let _ = address;
+        None
     }
 
     /// Whether somebody writes this directory now, as far as can be told.

@@ -18,7 +18,7 @@ use rustix::time::Timespec;
 
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 
-use super::{Access, DirectoryLock, Disk, DiskFile, LockError, Region, lock};
+use super::{Access, DirectoryLock, Disk, DiskFile, LockError, MemoryAddress, Region, SharedMemory, lock};
 
 /// A directory of the file system.
 #[derive(Debug)]
@@ -156,6 +156,14 @@ impl Disk for PortableDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),
         }
+    }
+
+    fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
+        SharedMemory::create(bytes)
+    }
+
+    fn open_memory(&self, address: MemoryAddress) -> Option<SharedMemory> {
+        SharedMemory::open(address)
     }
 
     fn has_writer(&self) -> bool {

@@ -10,9 +10,11 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Mutex;
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::MemfdFlags;
 use rustix::io::pwritev;
 use rustix::process::{Resource, getrlimit};
+
+use super::memory::new_file;
 
 /// Pieces that the system takes in one call.
 const PIECES_MAX: usize = 1024;
@@ -41,7 +43,7 @@ pub(super) fn can_be_read(pieces: &[&[u8]]) -> bool {
         return false;
     }
     let kept = SINKS.try_lock().ok().and_then(|mut sinks| sinks.pop());
-    let Some(sink) = kept.or_else(new_sink) else { return false };
+    let Some(sink) = kept.or_else(|| new_file("chainring-touch", MemfdFlags::empty())) else { return false };
     let all = pieces.chunks(PIECES_MAX).all(|pieces| {
         let bytes: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(&piece[..1])).collect();
         // pwritev(memory, a byte of each, 0): short, or EFAULT, at the first one that cannot be read
@@ -51,13 +53,4 @@ pub(super) fn can_be_read(pieces: &[&[u8]]) -> bool {
         sinks.push(sink);
     }
     all
-}
-
-fn new_sink() -> Option<File> {
-    let flags = MemfdFlags::CLOEXEC;
-    // Kernels before 6.3 do not know the second flag.
-    memfd_create("chainring-touch", flags | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| memfd_create("chainring-touch", flags))
-        .ok()
-        .map(File::from)
 }

@@ -29,7 +29,7 @@ pub(crate) use buffer::{Again, FileBuffer, Pace, ReadFailure};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use frames::Frames;
 pub(crate) use ground::{Ground, Zeros};
-pub(crate) use image::{Image, ImageWriter, RetiredImages};
+pub(crate) use image::{Image, ImageFollower, ImageWriter, RetiredImages};
 pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes, spare_number};

@@ -42,6 +42,7 @@ impl SegmentWriter {
         offsets: Vec<u32>,
     ) -> SegmentWriter {
         image.place(existing.len(), |room| room.copy_from_slice(existing));
+        image.show();
         let end = existing.len() as u64;
         assert!(end.is_multiple_of(u64::from(header.block_bytes.get())), "a segment is continued at a commit's end");
         let segment = Arc::new(Segment::live(&header, Arc::clone(image.image()), offsets));

@@ -100,7 +100,8 @@ impl Spare {
     /// # Errors
     /// Want of either; nothing was promised.
     fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let image = retired.and_then(Image::again).map_or_else(|| Image::create(segment_bytes as usize), Ok)?;
+        let create = || Image::create(segment_bytes as usize, disk.create_memory(segment_bytes));
+        let image = retired.and_then(Image::again).map_or_else(create, Ok)?;
         Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
     }
 
@@ -112,7 +113,7 @@ impl Spare {
         let image = match retired.and_then(Image::again) {
             Some(image) => image,
             None => {
-                let image = Image::create(segment_bytes as usize)?;
+                let image = Image::create(segment_bytes as usize, disk.create_memory(segment_bytes))?;
                 image.image().populate();
                 image
             }
@@ -498,7 +499,8 @@ impl Core {
 
     /// How far the log is durable, once everything is that was closed.
     pub(super) fn reach(&self) -> Reach {
-        Reach { position: self.next_position, segment: self.writer.header().number.get(), end: self.writer.end() }
+        let memory = self.writer.image().shown_at();
+        Reach { position: self.next_position, segment: self.writer.header().number.get(), end: self.writer.end(), memory }
     }
 
     fn place_trailer(&mut self, flags: u32, watermark: u64) {

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn to(position: u64) -> Reach {
-        Reach { position, segment: 1, end: 0 }
+        Reach { position, segment: 1, end: 0, memory: None }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{Directory, Shared};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::index::Index;
-use crate::segment::{Cursor, Image, ImageWriter, PositionTables, RetiredImages, Segment, Unread, open_segment};
+use crate::segment::{Cursor, Image, ImageFollower, ImageWriter, PositionTables, RetiredImages, Segment, Unread, open_segment};
 use crate::sync::model::lock;
 use crate::sync::{Arc, Ordering, write};
 
@@ -35,7 +35,7 @@ pub(crate) struct Follower {
     end: u64,
     live: LiveReader,
     /// The last segment in memory, once there was something to add to it.
-    image: Option<ImageWriter>,
+    held: Option<Held>,
     /// Whose memory may be used again as soon as nobody reads them.
     retired: RetiredImages,
 }
@@ -84,6 +84,50 @@ struct Parts {
     index: Arc<Index>,
 }
 
+/// A segment in memory.
+#[derive(Debug)]
+enum Held {
+    /// Where its writer has it.
+    Writers(ImageFollower),
+    /// As it was read from its file.
+    Own(ImageWriter),
+}
+
+impl Held {
+    /// Memory of one's own for a segment that begins so.
+    fn own(retired: &mut RetiredImages, header: &SegmentHeader, existing: &[u8]) -> Result<Held, OpenError> {
+        let segment_bytes = header.segment_bytes.get();
+        let again = retired.take_idle(segment_bytes).and_then(Image::again);
+        let image = again.map_or_else(|| Image::create(segment_bytes as usize, None), Ok);
+        let mut image = image.map_err(|source| OpenError::io(format!("holding {}", file_name(header.number.get())))(source))?;
+        image.place(existing.len(), |room| room.copy_from_slice(existing));
+        Ok(Held::Own(image))
+    }
+
+    fn image(&self) -> &Arc<Image> {
+        match self {
+            Held::Writers(image) => image.image(),
+            Held::Own(image) => image.image(),
+        }
+    }
+
+    /// The next bytes, which are there, and were not placed.
+    fn ahead(&mut self, count: usize) -> &[u8] {
+        match self {
+            Held::Writers(image) => image.ahead(count),
+            Held::Own(image) => image.room(count),
+        }
+    }
+
+    /// Lets readers see them.
+    fn place(&mut self, count: usize) {
+        match self {
+            Held::Writers(image) => image.place(count),
+            Held::Own(image) => image.place(count, |_| ()),
+        }
+    }
+}
+
 impl Follower {
     fn new(recovered: Recovered, disk: &Arc<dyn Disk>, directory: &Path) -> (Follower, Parts) {
         let log_id = recovered.log_id;
@@ -95,7 +139,7 @@ impl Follower {
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
         file.read_no_further();
         let live = LiveReader::new(&*disk, log_id);
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, image: None, retired: RetiredImages::default() };
+        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, held: None, retired: RetiredImages::default() };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -119,49 +163,80 @@ impl Follower {
         OpenError::Damaged(Fault::new(FaultKind::Tampered, name, self.end, Violation { rule: "S6", why }))
     }
 
+    fn unreadable(&self, source: io::Error) -> OpenError {
+        OpenError::io(format!("reading {}", file_name(self.header.number.get())))(source)
+    }
+
     /// Reads on so far, or as far as there is anything.
     fn advance(&mut self, shared: &Shared, reach: Reach) -> Result<(), OpenError> {
-        while self.scan.next_position() < reach.position && (self.read_on(shared, reach)? || self.step_over(shared)?) {}
+        while self.scan.next_position() < reach.position && (self.read_on(shared, reach)? || self.step_over(shared, reach)?) {}
         Ok(())
     }
 
-    /// The image of the last segment, with what was read of it.
-    fn image(&mut self, shared: &Shared) -> Result<&mut ImageWriter, OpenError> {
-        let name = file_name(self.header.number.get());
-        if self.image.is_none() {
-            let mut image = Image::create(self.header.segment_bytes.get() as usize).map_err(OpenError::io(format!("holding {name}")))?;
+    /// Has the last segment in memory, with what was read of it: in its writer's, if that can be had, else in memory of its own.
+    fn hold(&mut self, shared: &Shared, reach: Reach) -> Result<(), OpenError> {
+        if self.held.is_none() {
             let catalog = shared.catalog();
-            let read = catalog.segment(catalog.len() - 1);
-            let existing = read.read(0, self.end)?;
-            image.place(self.end as usize, |room| room.copy_from_slice(&existing[..room.len()]));
-            let live = Arc::new(Segment::live(&self.header, Arc::clone(image.image()), read.offsets()));
-            shared.change_catalog(|catalog| catalog.replace_last(live));
-            self.image = Some(image);
+            let read = catalog.segment(catalog.len() - 1).read(0, self.end)?;
+            let existing = &read[..self.end as usize];
+            let held = match self.writers_memory(&self.header, existing, reach) {
+                Some(image) => Held::Writers(image),
+                None => Held::own(&mut self.retired, &self.header, existing)?,
+            };
+            self.show(shared, held);
         }
-        Ok(self.image.as_mut().expect("it was just made"))
+        Ok(())
+    }
+
+    /// Goes on without the writer's memory: what should be there is not.
+    fn let_go(&mut self, shared: &Shared) -> Result<(), OpenError> {
+        let held = self.held.as_ref().expect("it was held");
+        let held = Held::own(&mut self.retired, &self.header, held.image().placed())?;
+        self.show(shared, held);
+        Ok(())
+    }
+
+    /// Lets readers look at the last segment where it is held by now.
+    fn show(&mut self, shared: &Shared, held: Held) {
+        shared.change_catalog(|catalog| {
+            let offsets = catalog.segment(catalog.len() - 1).offsets();
+            catalog.replace_last(Arc::new(Segment::live(&self.header, Arc::clone(held.image()), offsets)));
+        });
+        self.held = Some(held);
+    }
+
+    /// The memory in which a segment is written that begins so, if that is the one that the live mark names.
+    fn writers_memory(&self, header: &SegmentHeader, existing: &[u8], reach: Reach) -> Option<ImageFollower> {
+        let address = reach.memory.filter(|_| reach.segment == header.number.get())?;
+        ImageFollower::open(self.disk.open_memory(address)?, header.segment_bytes.get(), existing)
     }
 
     /// Takes in commits of the last segment, so far at most. `false` if there are none that are whole.
     fn read_on(&mut self, shared: &Shared, reach: Reach) -> Result<bool, OpenError> {
-        let name = file_name(self.header.number.get());
+        self.hold(shared, reach)?;
+        let is_named = reach.segment == self.header.number.get();
+        let segment_bytes = self.header.segment_bytes.get();
         // What is behind the end is not asked for: pages of it in the cache would be in the writer's way.
-        let to = if reach.segment == self.header.number.get() {
-            reach.end
-        } else {
-            self.file.bytes().map_err(OpenError::io(format!("reading {name}")))?.min(self.header.segment_bytes.get())
-        };
-        let to = to.min(self.header.segment_bytes.get());
-        self.image(shared)?;
+        let to = if is_named { reach.end } else { self.file.bytes().map_err(|source| self.unreadable(source))? }.min(segment_bytes);
+        let bytes = to.saturating_sub(self.end);
+        if let Some(Held::Writers(_)) = self.held {
+            // Where it ends is known only of the one that is named.
+            let is_something = bytes > 0 && self.take_in(shared, bytes, reach.position)?;
+            if is_something || bytes == 0 || !is_named {
+                return Ok(is_something);
+            }
+            self.let_go(shared)?;
+        }
         let mut window = WINDOW_BYTES;
         loop {
-            let bytes = to.saturating_sub(self.end).min(window);
-            let room = self.image.as_mut().expect("it was just made").room(bytes as usize);
-            match self.file.read_exact_at(room, self.end) {
+            let bytes = bytes.min(window);
+            let Some(Held::Own(image)) = &mut self.held else { unreachable!("it is held, and not in the writer's memory") };
+            match self.file.read_exact_at(image.room(bytes as usize), self.end) {
                 // It has ended meanwhile, and what was reserved of it was given back.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                read => read.map_err(OpenError::io(format!("reading {name}")))?,
+                read => read.map_err(|source| self.unreadable(source))?,
             }
-            if self.take_in(shared, &name, bytes as usize, reach.position)? {
+            if self.take_in(shared, bytes, reach.position)? {
                 return Ok(true);
             }
             if bytes < window {
@@ -171,18 +246,19 @@ impl Follower {
         }
     }
 
-    /// Takes in the commits that are whole of what lies in the image's room. Whether there were any.
-    fn take_in(&mut self, shared: &Shared, name: &str, bytes: usize, to: u64) -> Result<bool, OpenError> {
-        let image = self.image.as_mut().expect("something was read into it");
-        let mut cursor = Cursor::from_offset(image.room(bytes), &self.header, self.end);
+    /// Takes in the commits that are whole of so many bytes that lie ahead in memory. Whether there were any.
+    fn take_in(&mut self, shared: &Shared, bytes: u64, to: u64) -> Result<bool, OpenError> {
+        let held = self.held.as_mut().expect("there is something ahead in it");
+        let mut cursor = Cursor::from_offset(held.ahead(bytes as usize), &self.header, self.end);
+        let name = file_name(self.header.number.get());
         let mut offsets = Vec::new();
         while self.scan.next_position() < to
             && let Ok(commit) = cursor.next_commit()
         {
-            self.scan.take_in(name, &self.header, &commit, &mut offsets)?;
+            self.scan.take_in(&name, &self.header, &commit, &mut offsets)?;
         }
         let end = cursor.offset();
-        image.place((end - self.end) as usize, |_| ());
+        held.place((end - self.end) as usize);
         let catalog = shared.catalog();
         catalog.segment(catalog.len() - 1).add_offsets(&offsets);
         let is_something = end > self.end;
@@ -191,14 +267,14 @@ impl Follower {
     }
 
     /// Goes on with the next segment, if there is one. What the last one holds up to the end that its successor names is read first.
-    fn step_over(&mut self, shared: &Shared) -> Result<bool, OpenError> {
+    fn step_over(&mut self, shared: &Shared, reach: Reach) -> Result<bool, OpenError> {
         let number = self.header.number.get();
         let (file, header) = match open_segment(&*self.disk, number + 1, Access::Read) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened?,
         };
         let named_end = header.prev_end_offset.get();
-        let whole = Reach { position: header.first_position.get(), segment: number, end: named_end };
+        let whole = Reach { position: header.first_position.get(), segment: number, end: named_end, memory: None };
         while self.end < named_end && self.read_on(shared, whole)? {}
         if self.end != named_end {
             return Err(self.irregular("the segment does not end where its successor says"));
@@ -209,23 +285,23 @@ impl Follower {
         file.read_no_further();
         let mut start = vec![0; header.start() as usize];
         file.read_exact_at(&mut start, 0).map_err(OpenError::io(format!("reading {name}")))?;
-        let segment_bytes = header.segment_bytes.get();
-        let again = self.retired.take_idle(segment_bytes).and_then(Image::again);
-        let image = again.map_or_else(|| Image::create(segment_bytes as usize), Ok);
-        let mut image = image.map_err(OpenError::io(format!("holding {name}")))?;
-        image.place(start.len(), |room| room.copy_from_slice(&start));
+        let held = match self.writers_memory(&header, &start, reach) {
+            Some(image) => Held::Writers(image),
+            None => Held::own(&mut self.retired, &header, &start)?,
+        };
         let tables = Arc::clone(&shared.index) as Arc<dyn PositionTables>;
         let next_position = self.scan.next_position();
         let unread = Unread::new(Arc::clone(&self.disk), self.header, self.end, header.prev_footer_bytes.get(), next_position, tables);
         let ended = Arc::new(Segment::unread(&self.header, unread));
-        let live = Arc::new(Segment::live(&header, Arc::clone(image.image()), Vec::new()));
+        let live = Arc::new(Segment::live(&header, Arc::clone(held.image()), Vec::new()));
         shared.change_catalog(|catalog| {
             catalog.replace_last(ended);
             catalog.push(live);
         });
         (self.file, self.header, self.end) = (file, header, header.start());
-        let old = self.image.replace(image);
-        old.into_iter().for_each(|old| self.retired.push(Arc::clone(old.image())));
+        if let Some(Held::Own(old)) = self.held.replace(held) {
+            self.retired.push(Arc::clone(old.image()));
+        }
         if shared.index.adopt(number + 1) {
             shared.note_indexed();
             // What the writer has brought into the index need not be in memory here either.

@@ -9,11 +9,11 @@ use chainring_format::checksum::crc;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, MemoryAddress};
 use crate::sync::Arc;
 use crate::sync::model::{Mutex, lock};
 
-const MAGIC: [u8; 8] = *b"CHRLIV\r\n";
+const MAGIC: [u8; 8] = *b"CHRLV2\r\n";
 
 /// The file.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -28,6 +28,9 @@ struct Stored {
     /// Where they end: number of the segment, and offset.
     segment: U64,
     end: U64,
+    /// Where the writer has that segment in memory: number of the process, and of the file, one up; 0 if nobody may look at it there.
+    process: U32,
+    memory_after: U32,
     reserved: U32,
     /// Over everything before it.
     crc: U32,
@@ -42,6 +45,8 @@ pub(crate) struct Reach {
     pub segment: u64,
     /// Where in that.
     pub end: u64,
+    /// Where its writer has that segment in memory.
+    pub memory: Option<MemoryAddress>,
 }
 
 /// What a writer says.
@@ -78,7 +83,9 @@ impl LiveReader {
         let (stored, _) = Stored::read_from_prefix(&bytes).ok()?;
         let holds = stored.magic == MAGIC && stored.crc.get() == crc(&bytes[..bytes.len() - 4]) && stored.log_id == self.log_id.0;
         let is_of_this_boot = self.boot_id == Some(stored.boot_id);
-        let reach = Reach { position: stored.position.get(), segment: stored.segment.get(), end: stored.end.get() };
+        let number = stored.memory_after.get().checked_sub(1);
+        let memory = number.map(|number| MemoryAddress { process: stored.process.get(), number });
+        let reach = Reach { position: stored.position.get(), segment: stored.segment.get(), end: stored.end.get(), memory };
         holds.then_some(Live { reach, epoch: stored.epoch.get(), is_of_this_boot })
     }
 
@@ -121,6 +128,8 @@ impl LiveWriter {
         let (file, stored) = &mut *file;
         if reach.position > stored.position.get() {
             (stored.position, stored.segment, stored.end) = (reach.position.into(), reach.segment.into(), reach.end.into());
+            let (process, memory_after) = reach.memory.map_or((0, 0), |memory| (memory.process, memory.number + 1));
+            (stored.process, stored.memory_after) = (process.into(), memory_after.into());
             let bytes = stored.as_bytes();
             stored.crc = crc(&bytes[..bytes.len() - 4]).into();
             // Too low is not wrong: the next one says more.
