@@ -535,7 +535,10 @@ impl Scan {
             if let Some(directory) = &mut self.directory {
                 directory.take_in(position, frame).map_err(|violation| tampered(placed.offset, violation))?;
             }
-            self.buckets.advance(frame.bucket(), position, frame.link());
+            // Without heads of streams there are none of buckets either, but for the count of the engine's own records.
+            if self.directory.is_some() || !frame.is_event() {
+                self.buckets.advance(frame.bucket(), position, frame.link());
+            }
             self.time_ns = self.time_ns.max(frame.header.recorded_at_ns.get());
             self.next_position += 1;
         }
