@@ -127,6 +127,10 @@ impl Disk for DirectDisk {
         self.portable.open_live()
     }
 
+    fn is_followed(&self) -> bool {
+        self.portable.is_followed()
+    }
+
     fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
         self.portable.create_memory(bytes)
     }

@@ -160,6 +160,11 @@ pub trait Disk: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// Whether somebody in another process has [`Disk::open_live`] open, as far as can be told.
+    fn is_followed(&self) -> bool {
+        false
+    }
+
     /// Memory of `bytes` for a segment that is written, which readers in other processes can look at. `None` where there are none.
     fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
         let _ = bytes;

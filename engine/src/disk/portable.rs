@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{
-    Advice, CWD, FallocateFlags, OFlags, RenameFlags, Timestamps, UTIME_NOW, fadvise, fallocate, futimens, major, minor, renameat_with,
-    statfs,
+    Advice, CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags, Timestamps, UTIME_NOW, fadvise, fallocate, flock, futimens, major,
+    minor, renameat_with, statfs,
 };
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -152,10 +152,18 @@ impl Disk for PortableDisk {
     }
 
     fn open_live(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        match self.open(LIVE_FILE, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some),
-        }
+        let file = match self.open_file(LIVE_FILE, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        // For `is_followed`. Whoever cannot have it now does not wait: the writer looks at this moment, and will again.
+        let _ = flock(&file.file, FlockOperation::NonBlockingLockShared);
+        Ok(Some(Arc::new(file)))
+    }
+
+    fn is_followed(&self) -> bool {
+        let live = self.open_file(LIVE_FILE, Access::Read);
+        live.is_ok_and(|live| flock(&live.file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
     }
 
     fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {

@@ -127,6 +127,14 @@ impl Segment {
         self.body()?.read(self.number, offset, count)
     }
 
+    /// The image of one that is being written.
+    pub(crate) fn image(&self) -> Option<&Arc<Image>> {
+        match &self.body.get()?.source {
+            Source::Live(image) => Some(image),
+            Source::Sealed(_) => None,
+        }
+    }
+
     /// Called by the writer when it places the frame at `position`.
     fn note_offset(&self, position: u64, offset: u64) {
         if (position - self.first_position).is_multiple_of(POSITION_STRIDE) {

@@ -50,6 +50,16 @@ impl SegmentWriter {
         SegmentWriter { file, header, seed: Seed::new(&header.salt), image, segment, ground, commit_start: end, taken_end: end }
     }
 
+    /// Goes on in another image, which holds the first bytes of this one already.
+    pub(crate) fn move_to(&mut self, mut image: ImageWriter) {
+        let placed = self.image.image().placed();
+        let rest = &placed[image.end()..];
+        image.place(rest.len(), |room| room.copy_from_slice(rest));
+        image.show();
+        self.segment = Arc::new(Segment::live(&self.header, Arc::clone(image.image()), self.segment.offsets()));
+        self.image = image;
+    }
+
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }

@@ -17,7 +17,7 @@ use super::live::LiveWriter;
 use super::recover::{LastSegment, Recovered};
 use super::statement::statement_link;
 use super::{BESIDE_BYTES_MAX, RING_SIZES, Sequencer, Shared};
-use crate::disk::{DirectoryLock, Disk, Environment};
+use crate::disk::{DirectoryLock, Environment};
 use crate::error::OpenError;
 use crate::ring::Rings;
 use crate::segment::{Image, NewSegment, Predecessor, Reserved, RetiredImages, SegmentWriter, Tail, lone_commit, reserved_bytes};
@@ -112,7 +112,7 @@ pub(crate) fn begin(
         // Recovery has just read this segment up to its end.
         let existing = recovered.catalog.segment(recovered.catalog.len() - 1);
         let existing = existing.read(0, recovered.last.end).expect("the last segment is held in memory");
-        let writer = continue_segment(&*environment.disk, &recovered.last, existing)?;
+        let writer = continue_segment(&recovered.last, existing)?;
         recovered.catalog.replace_last(Arc::clone(writer.segment()));
         writer
     } else {
@@ -162,11 +162,10 @@ pub(crate) fn begin(
 /// Goes on where the last segment ends: nothing follows its closing commit.
 ///
 /// fallocate(segment); fsync(segment)
-fn continue_segment(disk: &dyn Disk, last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
+fn continue_segment(last: &LastSegment, existing: &[u8]) -> Result<SegmentWriter, OpenError> {
     let resume = || {
-        let segment_bytes = last.header.segment_bytes.get();
-        let image = Image::create(segment_bytes as usize, disk.create_memory(segment_bytes))?;
-        last.file.reserve(reserved_bytes(segment_bytes))?;
+        let image = Image::create(last.header.segment_bytes.get() as usize, None)?;
+        last.file.reserve(reserved_bytes(last.header.segment_bytes.get()))?;
         last.file.sync_all()?;
         Ok(SegmentWriter::new(Arc::clone(&last.file), last.header, image, existing, 0, last.offsets.clone()))
     };
@@ -209,7 +208,7 @@ fn next_segment(
     .header();
     // The predecessor was synced before it was read (`recover`), so what the new header calls its end is on stable storage.
     let begin = || {
-        let image = Image::create(options.segment_bytes as usize, environment.disk.create_memory(options.segment_bytes))?;
+        let image = Image::create(options.segment_bytes as usize, None)?;
         let reserved = Reserved::new(&*environment.disk, number, options.segment_bytes)?;
         let (file, bytes) = reserved.publish(&*environment.disk, &header, &[])?;
         Ok(SegmentWriter::new(file, header, image, &bytes, 0, Vec::new()))

@@ -16,6 +16,8 @@ use crate::sync::model::{lock, try_lock};
 const LINGER: Duration = Duration::from_millis(1);
 /// `Written` bytes are synced in pieces of what was written in this time, so that a later sync has little left to do.
 const SYNC_EVERY_NS: u64 = 20_000_000;
+/// Whether there are readers in other processes is looked at no more often.
+const LOOK_EVERY_NS: u64 = 50_000_000;
 /// Rounds without work before the keeper sleeps until it is called.
 const IDLE_ROUNDS_MAX: u32 = 20;
 
@@ -27,6 +29,8 @@ pub(crate) struct Chores {
     /// Commits that were in flight when this was looked at last.
     in_flight: usize,
     synced_ns: u64,
+    /// When it was looked whether somebody follows.
+    looked_ns: Option<u64>,
     idle_rounds: u32,
     zeros: Option<Zeros>,
     /// Whether the file system writes in place; asked once.
@@ -73,6 +77,7 @@ impl Sequencer {
         self.pipeline.hand_over();
         busy |= self.sync_written(chores, clock);
         busy |= self.prepare_ahead(chores);
+        busy |= self.show(chores, clock);
         chores.idle_rounds = if busy { 0 } else { chores.idle_rounds + 1 };
         (chores.idle_rounds < IDLE_ROUNDS_MAX).then_some(LINGER)
     }
@@ -108,6 +113,34 @@ impl Sequencer {
             }
         }
         self.pipeline.gate.advance();
+        true
+    }
+
+    /// Moves the live segment into memory that others may look at, when somebody in another process has come to follow. Its successors are there from the
+    /// beginning.
+    fn show(&self, chores: &mut Chores, clock: &dyn Clock) -> bool {
+        let now_ns = clock.monotonic_ns();
+        if chores.looked_ns.is_some_and(|looked_ns| now_ns.saturating_sub(looked_ns) < LOOK_EVERY_NS) {
+            return false;
+        }
+        chores.looked_ns = Some(now_ns);
+        let (disk, catalog) = (self.pipeline.disk(), self.shared().catalog());
+        let segment = catalog.segment(catalog.len() - 1);
+        let Some(image) = segment.image().filter(|image| !image.is_shown() && disk.is_followed()) else { return false };
+        let memory = disk.create_memory(image.bytes_max() as u64);
+        // Where there is none, others read the file.
+        let Some(Ok(mut shown)) = memory.map(|memory| Image::create(image.bytes_max(), Some(memory))) else { return false };
+        shown.image().populate();
+        let placed = image.placed();
+        shown.place(placed.len(), |room| room.copy_from_slice(placed));
+        let mut helm = lock(&self.helm);
+        let core = &mut helm.core;
+        if core.is_open() && core.writer.segment().number == segment.number {
+            core.show(shown, self.shared());
+        }
+        drop(helm);
+        // For who published meanwhile, and found it taken.
+        self.pipeline.hand_over();
         true
     }
 

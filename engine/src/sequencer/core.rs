@@ -100,8 +100,7 @@ impl Spare {
     /// # Errors
     /// Want of either; nothing was promised.
     fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let create = || Image::create(segment_bytes as usize, disk.create_memory(segment_bytes));
-        let image = retired.and_then(Image::again).map_or_else(create, Ok)?;
+        let image = retired.and_then(Image::again).map_or_else(|| Image::create(segment_bytes as usize, None), Ok)?;
         Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
     }
 
@@ -110,10 +109,12 @@ impl Spare {
     /// # Errors
     /// As for [`Spare::new`].
     pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
+        let memory = disk.is_followed().then(|| disk.create_memory(segment_bytes)).flatten();
+        let retired = retired.filter(|image| image.is_shown() == memory.is_some());
         let image = match retired.and_then(Image::again) {
             Some(image) => image,
             None => {
-                let image = Image::create(segment_bytes as usize, disk.create_memory(segment_bytes))?;
+                let image = Image::create(segment_bytes as usize, memory)?;
                 image.image().populate();
                 image
             }
@@ -596,6 +597,12 @@ impl Core {
         shared.index.note_ended(Arc::clone(old.segment()));
         self.leave_mark(shared);
         Ok(())
+    }
+
+    /// Goes on in an image that others may look at, which holds what was placed a moment ago.
+    pub(super) fn show(&mut self, shown: ImageWriter, shared: &Shared) {
+        self.writer.move_to(shown);
+        shared.change_catalog(|catalog| catalog.replace_last(Arc::clone(self.writer.segment())));
     }
 
     /// Leaves the mark beside the store, saying what is durable now.

@@ -12,7 +12,7 @@ use chainring_format::{Link, Violation};
 use super::live::{LiveReader, Reach};
 use super::recover::{LastSegment, Recovered, Scan, recover};
 use super::{Directory, Shared};
-use crate::disk::{Access, Disk, DiskFile};
+use crate::disk::{Access, Disk, DiskFile, MemoryAddress};
 use crate::error::{Fault, FaultKind, OpenError};
 use crate::index::Index;
 use crate::segment::{Cursor, Image, ImageFollower, ImageWriter, PositionTables, RetiredImages, Segment, Unread, open_segment};
@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     live: LiveReader,
     /// The last segment in memory, once there was something to add to it.
     held: Option<Held>,
+    /// Where the last segment is not, although the live mark says so.
+    refused: Option<MemoryAddress>,
     /// Whose memory may be used again as soon as nobody reads them.
     retired: RetiredImages,
 }
@@ -46,6 +48,7 @@ impl Shared {
         let (mut watermark, epoch) = (recovered.next_position, recovered.epoch);
         let (mut follower, parts) = Follower::new(recovered, disk, directory);
         let live = follower.live.read(&**disk).filter(|live| live.is_of_this_boot && live.epoch >= epoch);
+        follower.live.let_go();
         if let Some(live) = live.filter(|live| live.reach.position < watermark && disk.has_writer()) {
             watermark = live.reach.position.max(1);
         }
@@ -139,7 +142,19 @@ impl Follower {
         let (disk, directory) = (Arc::clone(disk), directory.to_owned());
         file.read_no_further();
         let live = LiveReader::new(&*disk, log_id);
-        let follower = Follower { disk, directory, log_id, scan, header, file, end, live, held: None, retired: RetiredImages::default() };
+        let follower = Follower {
+            disk,
+            directory,
+            log_id,
+            scan,
+            header,
+            file,
+            end,
+            live,
+            held: None,
+            refused: None,
+            retired: RetiredImages::default(),
+        };
         (follower, Parts { catalog, directory: readers, index })
     }
 
@@ -173,26 +188,34 @@ impl Follower {
         Ok(())
     }
 
-    /// Has the last segment in memory, with what was read of it: in its writer's, if that can be had, else in memory of its own.
+    /// Has the last segment in memory, with what was read of it: in its writer's as soon as that can be had, else in memory of its own.
     fn hold(&mut self, shared: &Shared, reach: Reach) -> Result<(), OpenError> {
-        if self.held.is_none() {
-            let catalog = shared.catalog();
-            let read = catalog.segment(catalog.len() - 1).read(0, self.end)?;
-            let existing = &read[..self.end as usize];
-            let held = match self.writers_memory(&self.header, existing, reach) {
-                Some(image) => Held::Writers(image),
-                None => Held::own(&mut self.retired, &self.header, existing)?,
-            };
-            self.show(shared, held);
+        let is_offered = reach.segment == self.header.number.get() && reach.memory.is_some() && reach.memory != self.refused;
+        if self.held.as_ref().is_some_and(|held| matches!(held, Held::Writers(_)) || !is_offered) {
+            return Ok(());
+        }
+        let catalog = shared.catalog();
+        let read = catalog.segment(catalog.len() - 1).read(0, self.end)?;
+        let existing = &read[..self.end as usize];
+        match self.writers_memory(&self.header, existing, reach) {
+            Some(image) => self.show(shared, Held::Writers(image)),
+            None => {
+                self.refused = reach.memory;
+                if self.held.is_none() {
+                    let own = Held::own(&mut self.retired, &self.header, existing)?;
+                    self.show(shared, own);
+                }
+            }
         }
         Ok(())
     }
 
     /// Goes on without the writer's memory: what should be there is not.
-    fn let_go(&mut self, shared: &Shared) -> Result<(), OpenError> {
+    fn let_go(&mut self, shared: &Shared, reach: Reach) -> Result<(), OpenError> {
+        self.refused = reach.memory;
         let held = self.held.as_ref().expect("it was held");
-        let held = Held::own(&mut self.retired, &self.header, held.image().placed())?;
-        self.show(shared, held);
+        let own = Held::own(&mut self.retired, &self.header, held.image().placed())?;
+        self.show(shared, own);
         Ok(())
     }
 
@@ -202,7 +225,13 @@ impl Follower {
             let offsets = catalog.segment(catalog.len() - 1).offsets();
             catalog.replace_last(Arc::new(Segment::live(&self.header, Arc::clone(held.image()), offsets)));
         });
-        self.held = Some(held);
+        self.replace_held(held);
+    }
+
+    fn replace_held(&mut self, held: Held) {
+        if let Some(Held::Own(old)) = self.held.replace(held) {
+            self.retired.push(Arc::clone(old.image()));
+        }
     }
 
     /// The memory in which a segment is written that begins so, if that is the one that the live mark names.
@@ -225,7 +254,7 @@ impl Follower {
             if is_something || bytes == 0 || !is_named {
                 return Ok(is_something);
             }
-            self.let_go(shared)?;
+            self.let_go(shared, reach)?;
         }
         let mut window = WINDOW_BYTES;
         loop {
@@ -299,9 +328,8 @@ impl Follower {
             catalog.push(live);
         });
         (self.file, self.header, self.end) = (file, header, header.start());
-        if let Some(Held::Own(old)) = self.held.replace(held) {
-            self.retired.push(Arc::clone(old.image()));
-        }
+        self.refused = None;
+        self.replace_held(held);
         if shared.index.adopt(number + 1) {
             shared.note_indexed();
             // What the writer has brought into the index need not be in memory here either.

@@ -63,7 +63,7 @@ pub(super) struct Live {
 pub(super) struct LiveReader {
     log_id: Link,
     boot_id: Option<[u8; 16]>,
-    /// As long as there is news in it: another writer may make another file.
+    /// Held open: so the writer knows that somebody follows. As long as there is news in it: another writer may make another file.
     file: Option<Arc<dyn DiskFile>>,
 }
 
@@ -93,9 +93,15 @@ impl LiveReader {
     pub(super) fn news(&mut self, disk: &dyn Disk, known: u64) -> Option<Live> {
         let news = self.read(disk).filter(|live| live.reach.position > known);
         if news.is_none() {
-            self.file = None;
+            // The new one first: nobody is to think that nobody follows.
+            self.file = disk.open_live().ok().flatten();
         }
         news
+    }
+
+    /// Lets it go: nobody follows, so far.
+    pub(super) fn let_go(&mut self) {
+        self.file = None;
     }
 }
 

@@ -155,6 +155,7 @@ impl Driver {
             1 => self.disk.clone().with_queue(8192),
             _ => self.disk.clone().with_queue(0),
         };
+        self.disk = self.disk.clone().followed(self.random.one_in(3));
         let accept = self.random.one_in(4);
         let mut environment = self.environment();
         if self.random.one_in(40) {

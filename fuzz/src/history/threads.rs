@@ -56,6 +56,7 @@ impl Crowd {
         let threads = 2 + self.random.below(4);
         let mut sent: Vec<Vec<Sent>> = vec![Vec::new(); threads as usize];
         for _ in 0..1 + self.random.below(3) {
+            self.disk = self.disk.clone().followed(self.random.one_in(2));
             let Ok(log) = Options::new().segment_bytes(64 << 10).open_in(self.disk.environment(self.random.next_u64()), "simulated") else {
                 panic!("without a fault it opens");
             };

@@ -14,7 +14,7 @@ use super::inode::Inode;
 use super::queue::Queued;
 use super::trace::{Place, Trace};
 use super::{Call, Failure, Fault, SimClock, SimEntropy, SimRandom};
-use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError, WriteQueue};
+use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment, LockError, SharedMemory, WriteQueue};
 
 /// A directory in memory that remembers what was synced.
 ///
@@ -24,6 +24,7 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
     block_bytes: Option<u32>,
     queue_inline_bytes_max: Option<usize>,
+    is_followed: bool,
 }
 
 #[derive(Default)]
@@ -187,6 +188,13 @@ impl SimDisk {
     #[must_use]
     pub fn without_queue(mut self) -> SimDisk {
         self.queue_inline_bytes_max = None;
+        self
+    }
+
+    /// The same disk, whose writer is told that somebody follows: it writes from memory that others may look at.
+    #[must_use]
+    pub fn followed(mut self, is_followed: bool) -> SimDisk {
+        self.is_followed = is_followed;
         self
     }
 
@@ -588,6 +596,14 @@ impl Disk for SimDisk {
             Ok(true) => Err(LockError::Held { owner: "another log of this simulation".into() }),
             Err(error) => Err(LockError::Io(error)),
         }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.is_followed
+    }
+
+    fn create_memory(&self, bytes: u64) -> Option<SharedMemory> {
+        SharedMemory::create(bytes)
     }
 
     fn block_bytes(&self) -> u32 {
