@@ -1,8 +1,8 @@
 //! Memory that other processes can read: files that exist in memory only, and end with the last who has them.
 //!
-//! A writer keeps the segment that it writes in such a file, and says in its live mark under which number it has it open. Who follows opens it through
-//! `/proc`, which the system allows whoever could look into that process anyway. Who looks at a piece of memory holds a shared lock on it; for as long, its
-//! owner does not use it for anything else.
+//! While somebody follows, a writer keeps the segment that it writes in such a file, and says in its live mark where it has it open. Who follows opens it
+//! through `/proc`, which the system allows whoever could look into that process anyway. Who looks at a piece of memory holds a shared lock on it; for as
+//! long, its owner does not use it for anything else.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -76,6 +76,11 @@ impl SharedMemory {
     /// For mapping it.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// From here on nobody maps it for writing, or writes it, but by the mapping that is there; on kernels before 5.1 nothing changes.
+    pub(crate) fn allow_reading_only(&self) {
+        let _ = fcntl_add_seals(&self.file, SealFlags::FUTURE_WRITE);
     }
 
     /// Takes it for its owner alone, unless somebody looks at it. Then nobody comes to look at it before [`SharedMemory::show`].

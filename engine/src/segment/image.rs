@@ -52,7 +52,7 @@ impl Image {
     /// The image of an empty segment of `bytes`, and its one writer; in memory that others may look at, if some is given.
     pub(crate) fn create(bytes: usize, shown: Option<SharedMemory>) -> io::Result<ImageWriter> {
         let (mut map, shown) = match shown {
-            // SAFETY: the memory was made by this process for this image and keeps its length; who else maps it does so for reading.
+            // SAFETY: the memory was made by this process for this image and keeps its length; who else maps it does so for reading, see below.
             Some(memory) => (unsafe { MmapOptions::new().len(bytes).map_mut(memory.file())? }, Some(memory)),
             None => (MmapOptions::new().len(bytes).map_anon()?, None),
         };
@@ -60,7 +60,10 @@ impl Image {
         let _ = map.advise(Advice::HugePage);
         let start = map.as_mut_ptr();
         let memory = match shown {
-            Some(memory) => Memory::Shown(map, memory),
+            Some(memory) => {
+                memory.allow_reading_only();
+                Memory::Shown(map, memory)
+            }
             None => Memory::Own(map),
         };
         let image = Arc::new(Image { memory, start, bytes, placed: AtomicUsize::new(0) });
@@ -292,6 +295,10 @@ mod tests {
         let mut writer = Image::create(1 << 16, Some(memory)).unwrap();
         writer.place(100, |room| room.fill(1));
         let address = writer.image().shown_at().unwrap();
+        let path = format!("/proc/{}/fd/{}", address.process, address.number);
+        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) {
+            assert!(std::os::unix::fs::FileExt::write_at(&file, &[9], 0).is_err(), "others only read");
+        }
         let open = |segment_bytes, existing: &[u8]| {
             disk.open_memory(address).and_then(|memory| ImageFollower::open(memory, segment_bytes, existing))
         };
