@@ -160,7 +160,7 @@ pub trait Disk: Send + Sync + Debug {
         Ok(None)
     }
 
-    /// Whether somebody in another process has [`Disk::open_live`] open, as far as can be told.
+    /// Whether somebody has a file of [`Disk::open_live`] open, as far as can be told.
     fn is_followed(&self) -> bool {
         false
     }

@@ -179,7 +179,7 @@ impl Store {
         self.log_id
     }
 
-    /// How large the store is now.
+    /// How large the store is now. Counting the streams of a store that another process writes, it reads what has come since something was asked last.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let catalog = self.shared.catalog();

@@ -173,8 +173,8 @@ impl ImageWriter {
     /// If the image has no such room; whoever places has counted before.
     pub(crate) fn room(&mut self, count: usize) -> &mut [u8] {
         assert!(count <= self.image.bytes - self.end, "the caller counted the room in the image");
-        // SAFETY: the next `count` bytes behind `self.end` lie in the mapping (checked above) and at or above `placed`, where only this writer touches it; there is
-        // one writer, and it is borrowed exclusively for as long as the slice lives.
+        // SAFETY: the next `count` bytes behind `self.end` lie in the mapping (checked above) and at or above `placed`, where only this writer touches it;
+        // there is one writer, and it is borrowed exclusively for as long as the slice lives.
         unsafe { std::slice::from_raw_parts_mut(self.image.start.add(self.end), count) }
     }
 }

@@ -1,7 +1,8 @@
 //! Following the writer of a store from another process: reads on where it stopped, as far as the live mark says, over segments that end and begin.
 //!
 //! Always: what is shown was durable. Every commit is read with its checksums and continues the one before it, as when a store is opened; whether each event
-//! continues its stream is looked at when somebody asks for a stream or an id (`catch_up`). Never: locks, or writes.
+//! continues its stream is looked at when somebody asks for a stream or an id (`catch_up`). Never: writes, or
+//! anything that a writer waits for.
 
 use std::io;
 use std::path::{Path, PathBuf};
