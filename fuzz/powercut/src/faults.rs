@@ -53,8 +53,17 @@ impl Trial<'_> {
 /// anew; or the power fails as well; or the store is opened and appended to in the same mount before that.
 pub(crate) fn errors(trial: &Trial<'_>, at_most: u64) -> io::Result<u64> {
     let (mut violations, mut tried, mut struck, mut noticed, mut unmountable) = (0, 0, 0, 0, 0);
-    let shape =
-        Shape { segment_bytes: SEGMENT_BYTES, sessions: 2, threads: 1, requests: 24, written: 4, noise: false, lone: false, packs: true };
+    let shape = Shape {
+        segment_bytes: SEGMENT_BYTES,
+        sessions: 2,
+        threads: 1,
+        requests: 24,
+        written: 4,
+        noise: false,
+        lone: false,
+        packs: true,
+        followed: true,
+    };
     'all: for (flushes, for_ever) in [(false, false), (true, false), (false, true), (true, true)] {
         for number in 1.. {
             if tried >= at_most {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, PackError, Pending, Request};
+use chainring::{AppendError, Durability, Event, EventId, Log, OpenError, Options, PackError, Pending, Request, Store};
 
 use rustix::fs::{Advice, fadvise};
 
@@ -55,6 +55,8 @@ pub(crate) struct Shape {
     pub(crate) lone: bool,
     /// Sealed segments are packed while others append.
     pub(crate) packs: bool,
+    /// Somebody follows, and believes what he sees.
+    pub(crate) followed: bool,
 }
 
 impl Shape {
@@ -69,6 +71,7 @@ impl Shape {
             noise: random.below(3) > 0,
             lone,
             packs: random.below(3) > 0,
+            followed: random.below(3) > 0,
         }
     }
 }
@@ -131,6 +134,10 @@ pub(crate) fn run(device: &Device, store: &Path, level: &Level, shape: Shape, se
             let done = &done;
             scope.spawn(move || noise(store, done, seed));
         }
+        if shape.followed {
+            let done = &done;
+            scope.spawn(move || follow(device, store, done));
+        }
         let outcome = (0..shape.sessions).try_for_each(|session| run_session(device, store, level, shape, session, seed));
         done.store(true, Ordering::Relaxed);
         outcome
@@ -161,6 +168,32 @@ fn run_session(device: &Device, store: &Path, level: &Level, shape: Shape, sessi
     log.close().map_err(|error| Box::new(Stopped::Append(error, Vec::new())))?;
     device.promise(Promise::Synced(submitted));
     Ok(())
+}
+
+/// Follows, from one session to the next, as another process would. What somebody is shown who follows is durable: he passes every event on as promised.
+fn follow(device: &Device, store: &Path, done: &AtomicBool) {
+    let is_done = || done.load(Ordering::Relaxed);
+    let pause = Duration::from_micros(300);
+    let opened = loop {
+        if is_done() {
+            return;
+        }
+        match Store::open(store) {
+            Ok(opened) => break opened,
+            Err(_) => std::thread::sleep(pause),
+        }
+    };
+    // What was there when nobody wrote may be what a failed writer has left.
+    let mut subscription = opened.follow(opened.latest().end()).look_every(pause);
+    while let Some(batch) = subscription.next_batch_timeout(Duration::from_millis(5)) {
+        let shown: Vec<_> = batch.map_while(Result::ok).map(|event| (event.position().0, event.link(), event.event_id())).collect();
+        if !shown.is_empty() {
+            device.promise(Promise::Durable(shown));
+        }
+        if is_done() {
+            return;
+        }
+    }
 }
 
 /// Packs whatever was sealed, until the others are done. A device may fail it; the log may not call its own bytes damaged.
