@@ -80,17 +80,6 @@ impl Image {
         }
     }
 
-    /// The image of another empty segment of the same size, in the memory of one that nobody reads any more, in this process or another: memory that is there
-    /// costs a fraction of memory that the system has to find. What lies in it stays until it is written over, and nobody sees it. `None` if somebody still
-    /// reads it.
-    pub(crate) fn again(mut image: Arc<Image>) -> Option<ImageWriter> {
-        if !image.is_idle() {
-            return None;
-        }
-        *Arc::get_mut(&mut image)?.placed.get_mut() = 0;
-        Some(ImageWriter { image, end: 0 })
-    }
-
     /// Whether nobody reads it. If it is so, nobody in another process begins to before [`ImageWriter::show`].
     fn is_idle(self: &Arc<Image>) -> bool {
         Arc::strong_count(self) == 1
@@ -241,10 +230,15 @@ impl RetiredImages {
         }
     }
 
-    /// One for a segment of this size that nobody reads any more.
-    pub(crate) fn take_idle(&mut self, segment_bytes: u64) -> Option<Arc<Image>> {
-        let is_idle = |image: &Arc<Image>| image.bytes as u64 == segment_bytes && image.is_idle();
-        self.0.iter().position(is_idle).map(|place| self.0.remove(place))
+    /// The image of an empty segment of this size, in the memory of one that nobody reads any more, in this process or another: memory that is there costs a
+    /// fraction of memory that the system has to find. What lies in it stays until it is written over, and nobody sees it. `is_shown` says whether it must be
+    /// memory that others may look at, or must not; `None` takes either.
+    pub(crate) fn again(&mut self, segment_bytes: u64, is_shown: Option<bool>) -> Option<ImageWriter> {
+        let serves = |image: &Arc<Image>| image.bytes as u64 == segment_bytes && is_shown.is_none_or(|is_shown| image.is_shown() == is_shown);
+        let place = self.0.iter().position(|image| serves(image) && image.is_idle())?;
+        let mut image = self.0.remove(place);
+        *Arc::get_mut(&mut image).expect("it is idle").placed.get_mut() = 0;
+        Some(ImageWriter { image, end: 0 })
     }
 }
 
@@ -277,14 +271,19 @@ mod tests {
     fn memory_is_used_again_when_nobody_reads_it() {
         let mut writer = Image::create(1 << 16, None).unwrap();
         writer.place(5000, |room| room.fill(7));
+        let mut retired = RetiredImages::default();
+        retired.push(Arc::clone(writer.image()));
         let reader = Arc::clone(writer.image());
-        let image = Arc::clone(writer.image());
         drop(writer);
-        assert!(Image::again(image).is_none(), "somebody reads it");
-        let mut writer = Image::again(reader).unwrap();
+        assert!(retired.again(1 << 16, None).is_none(), "somebody reads it");
+        drop(reader);
+        assert!(retired.again(1 << 17, None).is_none(), "it is of another size");
+        assert!(retired.again(1 << 16, Some(true)).is_none(), "nobody else may look at it");
+        let mut writer = retired.again(1 << 16, Some(false)).unwrap();
         assert!(writer.image().placed().is_empty() && writer.end() == 0);
         writer.place(1 << 16, |room| room.fill(8));
         assert!(writer.image().placed().iter().all(|&byte| byte == 8));
+        assert!(retired.again(1 << 16, None).is_none(), "it is in use");
     }
 
     #[test]
@@ -314,12 +313,12 @@ mod tests {
         let mut retired = RetiredImages::default();
         retired.push(Arc::clone(writer.image()));
         drop(writer);
-        assert!(retired.take_idle(1 << 16).is_none(), "somebody reads along");
+        assert!(retired.again(1 << 16, None).is_none(), "somebody reads along");
         let view = Arc::clone(follower.image());
         drop(follower);
-        assert!(retired.take_idle(1 << 16).is_none(), "somebody still reads what was there");
+        assert!(retired.again(1 << 16, None).is_none(), "somebody still reads what was there");
         drop(view);
-        let mut writer = retired.take_idle(1 << 16).and_then(Image::again).unwrap();
+        let mut writer = retired.again(1 << 16, Some(true)).unwrap();
         assert!(open(1 << 16, &[1; 100]).is_none(), "it does not say yet what it is");
         writer.place(100, |room| room.fill(4));
         writer.show();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Sequencer;
 use super::core::{Core, Spare};
 use crate::disk::Clock;
-use crate::segment::{Ground, Image, Zeros};
+use crate::segment::{Ground, Image, ImageWriter, Zeros};
 use crate::sync::Arc;
 use crate::sync::model::{lock, try_lock};
 
@@ -44,7 +44,7 @@ enum Ahead {
     Nothing,
     Clear(Vec<String>),
     Ground(Arc<Ground>),
-    Spare { number: u64, segment_bytes: u64, retired: Option<Arc<Image>> },
+    Spare { number: u64, segment_bytes: u64, again: Option<ImageWriter>, is_shown: bool },
 }
 
 impl Sequencer {
@@ -163,9 +163,9 @@ impl Sequencer {
                     self.pipeline.fail("making a segment ready".to_owned(), error);
                 }
             }
-            Ahead::Spare { number, segment_bytes, retired } => {
+            Ahead::Spare { number, segment_bytes, again, is_shown } => {
                 drop(helm);
-                match Spare::ahead(disk, number, segment_bytes, retired) {
+                match Spare::ahead(disk, number, segment_bytes, again, is_shown) {
                     Ok(spare) => {
                         let mut helm = lock(&self.helm);
                         let core = &mut helm.core;
@@ -207,7 +207,8 @@ fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
             let half = core.writer.end() > core.writer.header().segment_bytes.get() / 2;
             if half && chores.no_spare_for != number {
                 let segment_bytes = core.options.segment_bytes;
-                Ahead::Spare { number, segment_bytes, retired: core.retired.take_idle(segment_bytes) }
+                let is_shown = core.environment.disk.is_followed();
+                Ahead::Spare { number, segment_bytes, again: core.retired.again(segment_bytes, Some(is_shown)), is_shown }
             } else {
                 Ahead::Nothing
             }

@@ -95,26 +95,31 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Reserves space and memory; `retired` is the image of a segment of that size that has ended.
+    /// Reserves space and memory, if there is none to use `again`.
     ///
     /// # Errors
     /// Want of either; nothing was promised.
-    fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let image = retired.and_then(Image::again).map_or_else(|| Image::create(segment_bytes as usize, None), Ok)?;
+    fn new(disk: &dyn Disk, number: u64, segment_bytes: u64, again: Option<ImageWriter>) -> io::Result<Spare> {
+        let image = again.map_or_else(|| Image::create(segment_bytes as usize, None), Ok)?;
         Ok(Spare::of(Reserved::new(disk, number, segment_bytes)?, segment_bytes, image))
     }
 
-    /// The same, ahead of need, with the memory taken.
+    /// The same, ahead of need, with the memory taken; memory that others may look at, if they are to, and the system has such.
     ///
     /// # Errors
     /// As for [`Spare::new`].
-    pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64, retired: Option<Arc<Image>>) -> io::Result<Spare> {
-        let memory = disk.is_followed().then(|| disk.create_memory(segment_bytes)).flatten();
-        let retired = retired.filter(|image| image.is_shown() == memory.is_some());
-        let image = match retired.and_then(Image::again) {
+    pub(super) fn ahead(
+        disk: &dyn Disk,
+        number: u64,
+        segment_bytes: u64,
+        again: Option<ImageWriter>,
+        is_shown: bool,
+    ) -> io::Result<Spare> {
+        let image = match again {
             Some(image) => image,
             None => {
-                let image = Image::create(segment_bytes as usize, memory)?;
+                let shown = is_shown.then(|| disk.create_memory(segment_bytes)).flatten();
+                let image = Image::create(segment_bytes as usize, shown)?;
                 image.image().populate();
                 image
             }
@@ -540,7 +545,7 @@ impl Core {
             Some(spare) if spare.reserved.number() == number && spare.segment_bytes == segment_bytes => spare,
             other => {
                 other.into_iter().for_each(|other| other.discard(&*disk));
-                Spare::new(&*disk, number, segment_bytes, self.retired.take_idle(segment_bytes)).map_err(RotateError::Refused)?
+                Spare::new(&*disk, number, segment_bytes, self.retired.again(segment_bytes, None)).map_err(RotateError::Refused)?
             }
         };
         let Spare { reserved, image, ground, .. } = spare;

@@ -101,8 +101,7 @@ impl Held {
     /// Memory of one's own for a segment that begins so.
     fn own(retired: &mut RetiredImages, header: &SegmentHeader, existing: &[u8]) -> Result<Held, OpenError> {
         let segment_bytes = header.segment_bytes.get();
-        let again = retired.take_idle(segment_bytes).and_then(Image::again);
-        let image = again.map_or_else(|| Image::create(segment_bytes as usize, None), Ok);
+        let image = retired.again(segment_bytes, None).map_or_else(|| Image::create(segment_bytes as usize, None), Ok);
         let mut image = image.map_err(|source| OpenError::io(format!("holding {}", file_name(header.number.get())))(source))?;
         image.place(existing.len(), |room| room.copy_from_slice(existing));
         Ok(Held::Own(image))

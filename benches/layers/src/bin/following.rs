@@ -97,6 +97,7 @@ struct Turn {
     follower_ns: f64,
 }
 
+/// Appends to a new log for `time`, alone or followed, and removes it.
 fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Duration) -> Done<Turn> {
     let log = Options::new().open(dir)?;
     let mut children = (0..followers).map(|_| start(dir, is_nice)).collect::<Done<Vec<_>>>()?;
