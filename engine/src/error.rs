@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chainring_format::segment::file_name;
 use chainring_format::{EventId, Position, Version, Violation};
 
 use crate::condition::Expected;
@@ -83,8 +84,8 @@ impl fmt::Display for Fault {
 pub struct Watermark {
     /// Every record at a position below this was on stable storage.
     pub position: u64,
-    /// File name of the segment that says so.
-    pub segment: String,
+    /// Number of the segment that says so.
+    pub segment: u64,
     /// Offset in it of the header (0) or the commit trailer that says so, in bytes.
     pub offset: u64,
 }
@@ -92,21 +93,33 @@ pub struct Watermark {
 impl Watermark {
     /// Known from somewhere else, for a judgement in which nobody asks from where.
     pub(crate) fn known(position: u64) -> Watermark {
-        Watermark { position, segment: String::new(), offset: 0 }
+        Watermark { position, segment: 0, offset: 0 }
     }
 
     /// Takes another one if it says more.
-    pub(crate) fn raise(&mut self, position: u64, segment: &str, offset: u64) {
+    pub(crate) fn raise(&mut self, position: u64, segment: u64, offset: u64) {
         if position > self.position {
-            *self = Watermark { position, segment: segment.to_owned(), offset };
+            *self = Watermark { position, segment, offset };
         }
+    }
+
+    /// File name of the segment that says so.
+    #[must_use]
+    pub fn segment_name(&self) -> String {
+        file_name(self.segment)
     }
 }
 
 impl fmt::Display for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.offset == 0 { "header" } else { "commit trailer" };
-        write!(f, "records below position {} were durable, says the {what} at offset {} of {}", self.position, self.offset, self.segment)
+        write!(
+            f,
+            "records below position {} were durable, says the {what} at offset {} of {}",
+            self.position,
+            self.offset,
+            self.segment_name()
+        )
     }
 }
 

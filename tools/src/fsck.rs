@@ -234,7 +234,7 @@ fn object(findings: &Findings) -> Value {
     });
     if let Some(open) = &findings.open {
         object["watermark"] =
-            json!({ "position": open.watermark.position, "segment": open.watermark.segment, "offset": open.watermark.offset });
+            json!({ "position": open.watermark.position, "segment": open.watermark.segment_name(), "offset": open.watermark.offset });
         object["cut_bytes"] = open.cut_bytes.into();
     }
     if let Some(fault) = verdict.and_then(|verdict| verdict.fault.as_ref()) {

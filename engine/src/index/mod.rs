@@ -86,13 +86,13 @@ impl Runs {
 
     /// The first segment with a record that was recorded after an instant, and the time of the last record before it. `None` if no segment in a run has one.
     pub(crate) fn recorded_after(&self, time_ns: u64) -> Option<(u64, &Summary)> {
-        // A segment without records has no time of its own. One after the other: there are hundreds of them, not millions.
         let mut before_ns = 0;
-        for summary in self.summaries() {
-            if summary.time_ns > time_ns {
+        for run in &self.all {
+            let (before_here_ns, summary) = run.recorded_after(time_ns);
+            before_ns = before_ns.max(before_here_ns);
+            if let Some(summary) = summary {
                 return Some((before_ns, summary));
             }
-            before_ns = before_ns.max(summary.time_ns);
         }
         None
     }
@@ -229,21 +229,22 @@ impl Index {
         &*self.disk
     }
 
-    /// Finds the runs of a store of so many `segments`: as many as hold and follow each other from the first segment on. `has_files` if runs may be written
-    /// to files.
+    /// Finds the runs among the `names` of the files of a store of so many `segments`: as many as hold and follow each other from the first segment on.
+    /// `has_files` if runs may be written to files.
     ///
     /// # Errors
     /// Of a store without runs the first segment's header is read.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, segments: u64, has_files: bool) -> Result<Index, OpenError> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, names: Vec<String>, segments: u64, has_files: bool) -> Result<Index, OpenError> {
         let mut runs = Runs::default();
+        let mut listed = Ok(names);
         for _ in 0..LIST_TRIES_MAX {
-            match choose(&**disk, segments) {
+            match listed.and_then(|names| choose(&**disk, &names, segments)) {
                 Ok(chosen) => {
                     runs = chosen;
                     break;
                 }
                 // One of them was merged into another meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => listed = disk.list(),
                 Err(_) => break,
             }
         }
@@ -273,7 +274,8 @@ impl Index {
     pub(crate) fn adopt(&self, segments: u64) -> bool {
         let _work = lock(&self.work);
         // One that was merged away meanwhile is met the next time.
-        let Ok(chosen) = choose(&*self.disk, segments) else { return false };
+        let chosen = self.disk.list().and_then(|names| choose(&*self.disk, &names, segments));
+        let Ok(chosen) = chosen else { return false };
         self.replace(chosen)
     }
 
@@ -648,8 +650,8 @@ impl PositionTables for Index {
 }
 
 /// The longest runs that hold and follow each other from the first segment on.
-fn choose(disk: &dyn Disk, segments: u64) -> io::Result<Runs> {
-    let mut names: Vec<(u64, u64)> = disk.list()?.iter().filter_map(|name| segments_of(name)).collect();
+fn choose(disk: &dyn Disk, names: &[String], segments: u64) -> io::Result<Runs> {
+    let mut names: Vec<(u64, u64)> = names.iter().filter_map(|name| segments_of(name)).collect();
     // Of those that begin with a segment the longest first.
     names.sort_unstable_by_key(|(first, last)| (*first, u64::MAX - last));
     let mut runs = Runs::default();

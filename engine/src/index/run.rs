@@ -113,6 +113,8 @@ pub(crate) struct Run {
     pub summaries: Vec<Summary>,
     /// Position of the first record of each segment: looked through for every posting that is found.
     starts: Vec<u64>,
+    /// The latest recorded_at of each segment's records and of all before it in the run: looked through for every instant.
+    times_ns: Vec<u64>,
 }
 
 impl Run {
@@ -138,9 +140,14 @@ impl Run {
         if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
             return Err(Broken);
         }
-        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new(), starts: Vec::new() };
+        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new(), starts: Vec::new(), times_ns: Vec::new() };
         run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
         run.starts = run.summaries.iter().map(|summary| summary.first_position).collect();
+        let latest_ns = |latest_ns: &mut u64, summary: &Summary| {
+            *latest_ns = summary.time_ns.max(*latest_ns);
+            Some(*latest_ns)
+        };
+        run.times_ns = run.summaries.iter().scan(0, latest_ns).collect();
         let covers = run.segments().zip(run.summaries.iter().map(|summary| summary.number)).all(|(expected, number)| expected == number);
         let rises = run.summaries.iter().all(|summary| summary.first_position <= summary.next_position);
         if !covers || !rises || run.segments().count() != run.summaries.len() {
@@ -178,6 +185,13 @@ impl Run {
             at += in_page;
         }
         Ok(some)
+    }
+
+    /// The latest time of the records before the first segment that has a record which was recorded after an instant, and that segment, if there is one.
+    pub(super) fn recorded_after(&self, time_ns: u64) -> (u64, Option<&Summary>) {
+        let place = self.times_ns.partition_point(|latest_ns| *latest_ns <= time_ns);
+        let before_ns = place.checked_sub(1).map_or(0, |before| self.times_ns[before]);
+        (before_ns, self.summaries.get(place))
     }
 
     /// The position table of a segment, if its file has this salt.

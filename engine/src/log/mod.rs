@@ -291,7 +291,14 @@ impl Log {
         })?;
         let mut seed = [0; 32];
         environment.entropy.fill(&mut seed).map_err(OpenError::io("drawing randomness"))?;
-        let spares = remove_leftovers(&environment)?;
+        // Asked again under the lock: another process may have made the store meanwhile.
+        let names = sequencer::list(disk, directory)?;
+        let created = match sequencer::numbers_among(&names, directory) {
+            Ok(_) => false,
+            Err(OpenError::NotAStore { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        let spares = remove_leftovers(&environment, names)?;
         let block_bytes = disk.block_bytes();
         let mut core_options = CoreOptions {
             segment_bytes: options.segment_bytes_on(block_bytes, None),
@@ -299,12 +306,6 @@ impl Log {
             accept_clock_jump: options.accept_clock_jump,
             remember: options.remember,
             heads_bytes_max: options.heads_bytes_max.unwrap_or(HEADS_BYTES_MAX_DEFAULT),
-        };
-        // Asked again under the lock: another process may have made the store meanwhile.
-        let created = match sequencer::segment_numbers(disk, directory) {
-            Ok(_) => false,
-            Err(OpenError::NotAStore { .. }) => true,
-            Err(error) => return Err(error),
         };
         if created {
             let founding = Founding { origin: &options.origin, log_key: options.log_key };
@@ -467,11 +468,10 @@ fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
     *blake3::keyed_hash(drawn, &input).as_bytes()
 }
 
-/// Removes what a writer that died has left: a segment under construction, or that it was packing, before or after. None of it is part of the store.
+/// Removes what a writer that died has left, of the files with these names: a segment under construction, or that it was packing, before or after. None of it is part of the store.
 /// Returns the names of segments that it had made ready and not begun, which are in nobody's way and take their time.
-fn remove_leftovers(environment: &Environment) -> Result<Vec<String>, OpenError> {
+fn remove_leftovers(environment: &Environment, names: Vec<String>) -> Result<Vec<String>, OpenError> {
     let disk = &*environment.disk;
-    let names = disk.list().map_err(OpenError::io("listing the store"))?;
     let (spares, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| sequencer::is_spare(name));
     let leftovers: Vec<&String> = names.iter().filter(|name| name.ends_with(".seg.tmp")).collect();
     if !leftovers.is_empty() {

@@ -234,7 +234,8 @@ impl RetiredImages {
     /// fraction of memory that the system has to find. What lies in it stays until it is written over, and nobody sees it. `is_shown` says whether it must be
     /// memory that others may look at, or must not; `None` takes either.
     pub(crate) fn again(&mut self, segment_bytes: u64, is_shown: Option<bool>) -> Option<ImageWriter> {
-        let serves = |image: &Arc<Image>| image.bytes as u64 == segment_bytes && is_shown.is_none_or(|is_shown| image.is_shown() == is_shown);
+        let serves =
+            |image: &Arc<Image>| image.bytes as u64 == segment_bytes && is_shown.is_none_or(|is_shown| image.is_shown() == is_shown);
         let place = self.0.iter().position(|image| serves(image) && image.is_idle())?;
         let mut image = self.0.remove(place);
         *Arc::get_mut(&mut image).expect("it is idle").placed.get_mut() = 0;

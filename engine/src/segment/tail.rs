@@ -4,7 +4,7 @@ use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::frame::FrameHeader;
 use chainring_format::limits::SECTOR_BYTES;
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::segment::SegmentHeader;
 use chainring_format::{Mark, align, footer};
 use zerocopy::FromBytes;
 
@@ -48,8 +48,8 @@ pub(crate) fn judge(
     {
         return Tail::Footer(footer.footer_bytes.get());
     }
-    let name = file_name(header.number.get());
-    cursor.trailers_behind().for_each(|(offset, trailer)| watermark.raise(trailer.watermark.get(), &name, offset));
+    let number = header.number.get();
+    cursor.trailers_behind().for_each(|(offset, trailer)| watermark.raise(trailer.watermark.get(), number, offset));
     if watermark.position > next_position {
         return Tail::Damaged(bad);
     }

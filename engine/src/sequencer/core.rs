@@ -108,13 +108,7 @@ impl Spare {
     ///
     /// # Errors
     /// As for [`Spare::new`].
-    pub(super) fn ahead(
-        disk: &dyn Disk,
-        number: u64,
-        segment_bytes: u64,
-        again: Option<ImageWriter>,
-        is_shown: bool,
-    ) -> io::Result<Spare> {
+    pub(super) fn ahead(disk: &dyn Disk, number: u64, segment_bytes: u64, again: Option<ImageWriter>, is_shown: bool) -> io::Result<Spare> {
         let image = match again {
             Some(image) => image,
             None => {

@@ -55,7 +55,7 @@ pub(crate) use feed::{Leaf, Stretch};
 pub(crate) use heads::Buckets;
 use heads::Directory;
 pub(crate) use pack::{Looked, Packer};
-pub(crate) use recover::{Recovered, recover, segment_numbers, segments_behind_packed};
+pub(crate) use recover::{Recovered, list, numbers_among, recover, segment_numbers, segments_behind_packed};
 pub use remember::Remembered;
 pub(crate) use remember::{Mark, hex, with_check, without_check};
 pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};

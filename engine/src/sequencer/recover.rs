@@ -83,11 +83,19 @@ impl Recovered {
 
 /// Numbers of the segments in a directory, in order.
 pub(crate) fn segment_numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, OpenError> {
-    let names = match disk.list() {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(OpenError::io(format!("listing {}", directory.display()))(error)),
-    };
+    numbers_among(&list(disk, directory)?, directory)
+}
+
+/// Names of the files in a directory; none if there is no such directory.
+pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<String>, OpenError> {
+    match disk.list() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(OpenError::io(format!("listing {}", directory.display()))),
+    }
+}
+
+/// The segments among the files of a directory: their numbers, in order.
+pub(crate) fn numbers_among(names: &[String], directory: &Path) -> Result<Vec<u64>, OpenError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
     if numbers.is_empty() {
@@ -117,10 +125,11 @@ pub(crate) fn segments_behind_packed(disk: &dyn Disk, directory: &Path, last: u6
 /// Reads a store. With [`Access::Write`] the last segment is read from the device, not from a cache that may hold what never got there, and the index may
 /// be written.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) -> Result<Recovered, OpenError> {
-    let segments = segment_numbers(&**disk, directory)?.len() as u64;
-    let mut index = Arc::new(Index::open(disk, segments, access == Access::Write)?);
+    let names = list(&**disk, directory)?;
+    let numbers = numbers_among(&names, directory)?;
+    let mut index = Arc::new(Index::open(disk, names, numbers.len() as u64, access == Access::Write)?);
     loop {
-        let recovery = Recovery { disk, directory, access };
+        let recovery = Recovery { disk, directory, numbers: numbers.clone(), access };
         match recovery.run(index) {
             Ok(recovered) => return Ok(*recovered),
             Err(Halt::Failed(error)) => return Err(error),
@@ -154,13 +163,14 @@ impl From<OpenError> for Halt {
 struct Recovery<'a> {
     disk: &'a Arc<dyn Disk>,
     directory: &'a Path,
+    /// Of the segments, as they were listed.
+    numbers: Vec<u64>,
     access: Access,
 }
 
 impl Recovery<'_> {
     fn run(self, index: Arc<Index>) -> Result<Box<Recovered>, Halt> {
-        let Recovery { disk, directory, access } = self;
-        let mut numbers = segment_numbers(&**disk, directory)?;
+        let Recovery { disk, directory, mut numbers, access } = self;
         let runs = index.runs();
         let mut scan = Scan::new();
         let mut summaries = runs.summaries().peekable();
@@ -250,7 +260,7 @@ impl Scan {
             commit_digest: [0; 32],
             time_ns: 0,
             epoch: 0,
-            watermark: Watermark { position: 0, segment: file_name(1), offset: 0 },
+            watermark: Watermark { position: 0, segment: 1, offset: 0 },
             segment_bytes: 0,
             stated_watermark: 0,
             closed: false,
@@ -301,7 +311,7 @@ impl Scan {
         let name = file_name(summary.number);
         let footer_bytes = successor.prev_footer_bytes.get();
         let end_of = |header: &SegmentHeader| header.packed_end().unwrap_or(successor.prev_end_offset.get());
-        let file_bytes = of.0.file_bytes(&name).map_err(OpenError::io(format!("opening {name}")))?;
+        let file_bytes = of.0.file_bytes(&name).map_err(|source| OpenError::Io { doing: format!("opening {name}"), source })?;
         let mut header = summary.header;
         let is_as_it_was = end_of(&header).checked_add(footer_bytes).and_then(|bytes| bytes.checked_add(successor.prev_cut_bytes.get()));
         if is_as_it_was != Some(file_bytes) {
@@ -362,7 +372,7 @@ impl Scan {
         self.epoch = summary.epoch;
         self.time_ns = self.time_ns.max(summary.time_ns);
         self.stated_watermark = self.stated_watermark.max(summary.watermark);
-        self.watermark.raise(summary.watermark, &file_name(summary.number), summary.watermark_offset);
+        self.watermark.raise(summary.watermark, summary.number, summary.watermark_offset);
         self.closed = summary.is_closed;
         self.streams += summary.streams;
     }
@@ -415,7 +425,7 @@ impl Scan {
         self.epoch = header.epoch.get();
         self.log_id = Some(Link(header.log_id));
         // Rotation is a barrier: what lies before this segment was durable before it existed.
-        self.watermark.raise(header.first_position.get(), &file_name(header.number.get()), 0);
+        self.watermark.raise(header.first_position.get(), header.number.get(), 0);
         Ok(())
     }
 
@@ -437,7 +447,7 @@ impl Scan {
         let mut offsets = Vec::new();
         while cursor.offset() < end {
             let commit = cursor.next_commit().map_err(|bad| {
-                self.watermark.raise(successor.first_position.get(), &file_name(successor.number.get()), 0);
+                self.watermark.raise(successor.first_position.get(), successor.number.get(), 0);
                 self.damaged(&name, bad)
             })?;
             self.take_in(&name, header, &commit, &mut offsets)?;
@@ -545,7 +555,7 @@ impl Scan {
         self.commit_digest = trailer.digest;
         self.epoch = trailer.epoch.get();
         self.stated_watermark = trailer.watermark.get();
-        self.watermark.raise(self.stated_watermark, name, commit.end - TRAILER_BYTES as u64);
+        self.watermark.raise(self.stated_watermark, header.number.get(), commit.end - TRAILER_BYTES as u64);
         self.closed = trailer.closed();
         Ok(())
     }

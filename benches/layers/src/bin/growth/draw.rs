@@ -24,11 +24,12 @@ const fn curve(name: &'static str, at: &'static str, factor: f64, colour: RGBCol
     Curve { name, at, factor, colour }
 }
 
-const CURVES: [Curve; 9] = [
+const CURVES: [Curve; 10] = [
     curve("open, writer killed", "/crashed/open_ms", 1e3, RGBColor(153, 27, 27)),
     curve("open, closed in order", "/clean/open_ms", 1e3, RGBColor(217, 119, 6)),
     curve("first stream after opening", "/clean/first_stream_us", 1.0, RGBColor(120, 113, 108)),
     curve("a stream of 100 events", "/clean/stream_us/p50", 1.0, RGBColor(13, 118, 110)),
+    curve("the same, not in the processor's cache", "/clean/stream_us/uncached/p50", 1.0, RGBColor(94, 234, 212)),
     curve("what occurred in a second", "/clean/occurred_in_a_second_us/p50", 1.0, RGBColor(124, 58, 237)),
     curve("state as of an instant", "/clean/state_as_of_instant_us/p50", 1.0, RGBColor(37, 99, 235)),
     curve("log as of an instant", "/clean/as_of_instant_us/p50", 1.0, RGBColor(8, 145, 178)),
