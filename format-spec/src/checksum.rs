@@ -1,5 +1,8 @@
 //! CRC-32C, bound to the place of what it covers (FORMAT.md section 3.2). Frozen by format version 1.
 
+#[cfg(target_arch = "x86_64")]
+use crate::crc_chains;
+
 /// Checksum seed of one segment: turns a file offset into the mask of the structure that stands there.
 #[derive(Debug, Clone, Copy)]
 pub struct Seed {
@@ -16,14 +19,33 @@ impl Seed {
     /// `crc32c(salt || u64 offset)`.
     #[must_use]
     pub fn mask(self, offset: u64) -> u32 {
-        crc32c::crc32c_append(self.salt_crc, &offset.to_le_bytes())
+        let offset = offset.to_le_bytes();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(mask) = crc_chains::word(self.salt_crc, &offset) {
+            return mask;
+        }
+        crc32c::crc32c_append(self.salt_crc, &offset)
     }
 }
 
 /// Plain CRC-32C.
 #[must_use]
 pub fn crc(bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(crc) = crc_chains::one(bytes) {
+        return crc;
+    }
     crc32c::crc32c(bytes)
+}
+
+/// Plain CRC-32C of each of two pieces, sooner than one after the other.
+#[must_use]
+pub fn crc_pair(a: &[u8], b: &[u8]) -> (u32, u32) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(pair) = crc_chains::two(a, b) {
+        return pair;
+    }
+    (crc(a), crc(b))
 }
 
 /// CRC-32C of bytes that follow those already summed up in `crc`.

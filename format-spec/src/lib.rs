@@ -18,6 +18,8 @@
 pub mod cbor;
 pub mod checksum;
 pub mod commit;
+#[cfg(target_arch = "x86_64")]
+mod crc_chains;
 pub mod footer;
 pub mod frame;
 pub mod hash;
