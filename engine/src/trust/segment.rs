@@ -33,6 +33,11 @@ const WINDOW_BYTES: u64 = 512 << 10;
 /// What holds a commit that is larger, as bulk makes them. Beyond that, a file may only say that it holds one.
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
 
+/// Bytes on disk of a record, about.
+const RECORD_BYTES_USUAL: u64 = 384;
+/// More are not expected before they were seen.
+const RECORDS_MAX_GUESSED: u64 = 1 << 18;
+
 /// A footer behind the last commit whose checksum differs.
 pub(super) const WRONG_FOOTER: Violation = Violation { rule: "T1", why: "the footer's checksum differs" };
 
@@ -177,6 +182,7 @@ pub(super) fn examine_in_windows(
     spent: &mut Option<SegmentFindings>,
 ) -> Option<SegmentFindings> {
     let mut walk = Walk::new(&[], header, spent.take());
+    walk.expect_records(end.min(file.bytes().ok()?) / RECORD_BYTES_USUAL);
     let mut window_bytes = WINDOW_BYTES;
     let mut at = header.start();
     while at < end {
@@ -244,6 +250,13 @@ impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], header: SegmentHeader, spent: Option<SegmentFindings>) -> Walk<'a> {
         let found = nothing_found(header, spent);
         Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new(), streams: StreamSet::default() }
+    }
+
+    /// Makes room for about so many records, so that lists do not have to move while they grow.
+    fn expect_records(&mut self, count: u64) {
+        let count = count.min(RECORDS_MAX_GUESSED) as usize;
+        self.found.leaves.reserve(count);
+        self.found.ids.reserve(count);
     }
 
     fn finish(mut self, with_tree: bool) -> SegmentFindings {
