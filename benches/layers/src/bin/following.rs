@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use chainring::{Options, Position, Store};
+use chainring::{EventRef, Options, Position, Store};
 use chainring_benches::load::{Done, Shape};
 use clap::Parser;
 use serde_json::{Value, json};
+
+/// Links hashed at a time.
+const LINKS_BYTES: usize = 16 << 10;
 
 #[derive(Parser)]
 #[command(about = "What followers in other processes cost whoever writes")]
@@ -59,15 +62,44 @@ fn follow(dir: &Path) -> Done {
     let store = Store::open(dir)?;
     println!("ready");
     let mut subscription = store.follow(Position(0));
-    let (mut events, mut digest) = (0_u64, blake3::Hasher::new());
+    let mut seen = Seen::default();
     while subscription.position().0 < end.load(Ordering::Relaxed) {
         for event in subscription.next_batch_timeout(Duration::from_millis(50)).ok_or("the store can not be followed any more")? {
-            digest.update(&event?.link().0);
-            events += 1;
+            seen.take_in(&event?);
         }
     }
-    println!("{}", json!({ "events": events, "digest": digest.finalize().to_string(), "cpu_ns": cpu_ns() }));
+    let (events, digest) = seen.end();
+    println!("{}", json!({ "events": events, "digest": digest, "cpu_ns": cpu_ns() }));
     Ok(())
+}
+
+/// Events that were seen, and a hash of their links.
+#[derive(Default)]
+struct Seen {
+    events: u64,
+    hasher: blake3::Hasher,
+    /// Links that are hashed together.
+    links: Vec<u8>,
+}
+
+impl Seen {
+    fn take_in(&mut self, event: &EventRef<'_>) {
+        self.events += 1;
+        self.links.extend_from_slice(&event.link().0);
+        if self.links.len() >= LINKS_BYTES {
+            self.hash();
+        }
+    }
+
+    fn hash(&mut self) {
+        self.hasher.update(&self.links);
+        self.links.clear();
+    }
+
+    fn end(mut self) -> (u64, String) {
+        self.hash();
+        (self.events, self.hasher.finalize().to_string())
+    }
 }
 
 /// Time that this thread has run on a processor, so far as the system tells.
@@ -114,12 +146,11 @@ fn turn(dir: &Path, shape: Shape, (followers, is_nice): (usize, bool), time: Dur
         child.wait()?;
     }
     let behind_seconds = ended.elapsed().as_secs_f64();
-    let (mut events, mut digest) = (0_u64, blake3::Hasher::new());
+    let mut all = Seen::default();
     for event in view.events() {
-        digest.update(&event?.link().0);
-        events += 1;
+        all.take_in(&event?);
     }
-    let digest = digest.finalize().to_string();
+    let (events, digest) = all.end();
     if seen.iter().any(|seen| seen["events"] != events || seen["digest"] != digest.as_str()) {
         return Err(format!("followers have seen {seen:?}, the log has {events}, {digest}").into());
     }

@@ -24,6 +24,8 @@ const BATCH: u64 = 1000;
 const BODY_BYTES: usize = 256;
 /// Streams and ids that are asked for.
 const ASKED: usize = 250;
+/// Between writing and asking.
+const REST: Duration = Duration::from_secs(10);
 /// Processes that open a store, one after the other; the middle of them counts.
 const OPENS: usize = 5;
 /// How often everything is asked before it is measured: once to bring it into memory, and once more to have it, after waiting for a device, in the
@@ -114,8 +116,9 @@ fn run(dir: &Path, to: u64, streams: Option<u64>, heads_bytes_max: u64) -> Done 
             step(&args)
         };
         let ask = || {
-            // What was written before is not to be on its way to the device any more.
+            // What was written before is not to be on its way to the device any more, nor to what lies behind a device that others share.
             Command::new("sync").status()?;
+            std::thread::sleep(REST);
             let step = |what: &str| step(&[what.to_owned(), dir.display().to_string()]);
             let mut opens = (0..OPENS).map(|_| step("open")).collect::<Done<Vec<_>>>()?;
             let ms = |opened: &Value| opened["open_ms"].as_f64().unwrap_or(f64::NAN);
