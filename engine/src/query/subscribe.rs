@@ -95,7 +95,7 @@ impl Store {
     /// [`Store::refresh`] and takes [`Subscription::ready`] when its own timer says so.
     ///
     /// It looks every four milliseconds at most ([`Subscription::look_every`]). Where this process may look at the memory of the writer's, what comes is read
-    /// there, and costs a quarter of a microsecond an event; else it is read from the file, for twice that. Heads and ids are taken in when something is asked
+    /// there, and costs a sixth of a microsecond an event; else it is read from the file, for twice that. Heads and ids are taken in when something is asked
     /// about a stream or an id, for as much again.
     #[must_use]
     pub fn follow(&self, from: Position) -> Subscription {
