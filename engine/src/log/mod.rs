@@ -468,8 +468,8 @@ fn open_seed(drawn: &[u8; 32], recovered: &Recovered) -> [u8; 32] {
     *blake3::keyed_hash(drawn, &input).as_bytes()
 }
 
-/// Removes what a writer that died has left, of the files with these names: a segment under construction, or that it was packing, before or after. None of it is part of the store.
-/// Returns the names of segments that it had made ready and not begun, which are in nobody's way and take their time.
+/// Removes what a writer that died has left, of the files with these names: a segment under construction, or that it was packing, before or after. None of
+/// it is part of the store. Returns the names of segments that it had made ready and not begun, which are in nobody's way and take their time.
 fn remove_leftovers(environment: &Environment, names: Vec<String>) -> Result<Vec<String>, OpenError> {
     let disk = &*environment.disk;
     let (spares, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| sequencer::is_spare(name));
