@@ -33,8 +33,18 @@ pub(crate) use image::{Image, ImageFollower, ImageWriter, RetiredImages};
 pub(crate) use pack::{Packed, pack};
 pub(crate) use place::{SegmentWriter, lone_commit};
 pub(crate) use prepare::{NewSegment, Predecessor, Reserved, reserved_bytes, spare_number};
-pub(crate) use tail::{Tail, judge};
+pub(crate) use tail::{Tail, closing_commit, judge};
 pub(crate) use unread::{PositionTables, Unread, open_segment};
+
+/// Bytes on disk of a record, about.
+const RECORD_BYTES_USUAL: u64 = 384;
+/// More are not expected before they were seen.
+const RECORDS_MAX_GUESSED: u64 = 1 << 18;
+
+/// Records in so many bytes of a segment, about: for making room before they are read.
+pub(crate) fn records_guessed(bytes: u64) -> usize {
+    (bytes / RECORD_BYTES_USUAL).min(RECORDS_MAX_GUESSED) as usize
+}
 
 /// Where the bytes of a segment are.
 #[derive(Debug)]

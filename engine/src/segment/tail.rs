@@ -1,7 +1,9 @@
 //! What stands behind the last valid commit of a store: nothing, a footer, a torn write, or damage (FORMAT.md section 9).
 
+use std::io;
+
 use chainring_format::checksum::Seed;
-use chainring_format::commit::TRAILER_BYTES;
+use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::frame::FrameHeader;
 use chainring_format::limits::SECTOR_BYTES;
 use chainring_format::segment::SegmentHeader;
@@ -9,6 +11,7 @@ use chainring_format::{Mark, align, footer};
 use zerocopy::FromBytes;
 
 use super::cursor::{Bad, Cursor};
+use crate::disk::DiskFile;
 use crate::error::Watermark;
 
 /// The verdict on the tail of the last segment.
@@ -22,6 +25,21 @@ pub(crate) enum Tail {
     Torn { cut_bytes: u64, bad: Bad },
     /// Fully written or acknowledged data that is not valid any more.
     Damaged(Bad),
+}
+
+/// The commit that says that the log was closed, if a file ends with it, and where that is. `None` also where the end cannot be read.
+///
+/// # Errors
+/// Of asking how long the file is.
+pub(crate) fn closing_commit(file: &dyn DiskFile, header: &SegmentHeader) -> io::Result<Option<(CommitTrailer, u64)>> {
+    let end = file.bytes()?;
+    let Some(offset) = end.checked_sub(TRAILER_BYTES as u64).filter(|_| !header.is_packed()) else { return Ok(None) };
+    let mut bytes = [0; TRAILER_BYTES];
+    if file.read_exact_at(&mut bytes, offset).is_err() {
+        return Ok(None);
+    }
+    let trailer = CommitTrailer::parse(&bytes, Seed::new(&header.salt), offset).ok();
+    Ok(trailer.filter(CommitTrailer::closed).map(|trailer| (trailer, end)))
 }
 
 /// Judges what stands at the cursor, where [`Cursor::next_commit`] gave `bad`.

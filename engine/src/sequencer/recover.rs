@@ -17,8 +17,8 @@ use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::index::{Index, Summary};
 use crate::segment::{
-    Again, Bad, Catalog, Commit, Cursor, FileBuffer, PositionTables, SHORTENED, Segment, Tail, Unread, judge, offset_entry, open_segment,
-    reserved_bytes,
+    Again, Bad, Catalog, Commit, Cursor, FileBuffer, PositionTables, SHORTENED, Segment, Tail, Unread, closing_commit, judge, offset_entry,
+    open_segment, records_guessed, reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -142,11 +142,6 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, directory: &Path, access: Access) ->
     }
 }
 
-/// Bytes on disk of an event, about.
-const EVENT_BYTES_USUAL: u64 = 512;
-/// More are not expected before they were seen.
-const EVENTS_MAX_GUESSED: u64 = 1 << 18;
-
 /// Why a store was not recovered.
 enum Halt {
     Failed(OpenError),
@@ -201,7 +196,7 @@ impl Recovery<'_> {
             Some(Err(_)) => return Err(Halt::Index(index)),
         }
         // As if all that is left were one segment, full of events of usual size.
-        let events = (scan.segment_bytes / EVENT_BYTES_USUAL).min(EVENTS_MAX_GUESSED) as usize;
+        let events = records_guessed(scan.segment_bytes);
         scan.directory = Some(Directory::new(scan.next_position, scan.streams, events));
         let (shared_disk, disk, first) = (disk, &**disk, runs.last_segment() + 1);
         let access_of = |number, count: usize| if number == count as u64 { access } else { Access::Read };
@@ -339,19 +334,12 @@ impl Scan {
         if access == Access::Write {
             file.drop_cache().map_err(OpenError::io(format!("syncing {name}")))?;
         }
-        let end = file.bytes().map_err(OpenError::io(format!("reading {name}")))?;
-        let Some(offset) = end.checked_sub(TRAILER_BYTES as u64).filter(|_| !header.is_packed()) else { return Ok(None) };
-        let mut bytes = [0; TRAILER_BYTES];
-        // Whatever is wrong is found out by reading the whole.
-        if file.read_exact_at(&mut bytes, offset).is_err() {
-            return Ok(None);
-        }
-        let is_it = |trailer: &CommitTrailer| {
-            trailer.closed() && trailer.digest == summary.commit_digest && trailer.next_position() == summary.next_position
+        let closing = closing_commit(&*file, &header).map_err(OpenError::io(format!("reading {name}")))?;
+        let is_it = |(trailer, _): &(CommitTrailer, u64)| {
+            trailer.digest == summary.commit_digest && trailer.next_position() == summary.next_position
         };
-        if !CommitTrailer::parse(&bytes, Seed::new(&header.salt), offset).is_ok_and(|trailer| is_it(&trailer)) {
-            return Ok(None);
-        }
+        // Whatever is wrong is found out by reading the whole.
+        let Some((_, end)) = closing.filter(is_it) else { return Ok(None) };
         self.take_in_summary(of, &header, summary, end, 0);
         Ok(Some(LastSegment { file, header, end, offsets: Vec::new(), is_read: false }))
     }

@@ -17,7 +17,8 @@ use super::sealed::{Leaf, Said, Statement, blocks};
 use crate::disk::DiskFile;
 use crate::error::{FaultKind, Watermark};
 use crate::segment::{
-    BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, FileBuffer, Placed, SHORTENED, Tail, judge, offset_entry, reserved_bytes,
+    BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, FileBuffer, Placed, SHORTENED, Tail, judge, offset_entry, records_guessed,
+    reserved_bytes,
 };
 use zerocopy::FromBytes;
 
@@ -32,11 +33,6 @@ const WINDOW_BYTES: u64 = 512 << 10;
 
 /// What holds a commit that is larger, as bulk makes them. Beyond that, a file may only say that it holds one.
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
-
-/// Bytes on disk of a record, about.
-const RECORD_BYTES_USUAL: u64 = 384;
-/// More are not expected before they were seen.
-const RECORDS_MAX_GUESSED: u64 = 1 << 18;
 
 /// A footer behind the last commit whose checksum differs.
 pub(super) const WRONG_FOOTER: Violation = Violation { rule: "T1", why: "the footer's checksum differs" };
@@ -182,7 +178,7 @@ pub(super) fn examine_in_windows(
     spent: &mut Option<SegmentFindings>,
 ) -> Option<SegmentFindings> {
     let mut walk = Walk::new(&[], header, spent.take());
-    walk.expect_records(end.min(file.bytes().ok()?) / RECORD_BYTES_USUAL);
+    walk.expect_records(records_guessed(end.min(file.bytes().ok()?)));
     let mut window_bytes = WINDOW_BYTES;
     let mut at = header.start();
     while at < end {
@@ -253,8 +249,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes room for about so many records, so that lists do not have to move while they grow.
-    fn expect_records(&mut self, count: u64) {
-        let count = count.min(RECORDS_MAX_GUESSED) as usize;
+    fn expect_records(&mut self, count: usize) {
         self.found.leaves.reserve(count);
         self.found.ids.reserve(count);
     }

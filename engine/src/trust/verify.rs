@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use chainring_format::checksum::Seed;
-use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::frame::FRAME_BYTES_MIN;
 use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader, file_name};
 use chainring_format::{Link, Position, Violation};
@@ -20,7 +18,7 @@ use super::tree::HASHES_FILE;
 use crate::disk::{Access, Disk, DiskFile, Environment};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::log::Store;
-use crate::segment::{Again, Cursor, FileBuffer, Pace, ReadFailure, SHORTENED, open_segment, reserved_bytes};
+use crate::segment::{Again, Cursor, FileBuffer, Pace, ReadFailure, SHORTENED, closing_commit, open_segment, reserved_bytes};
 use crate::sequencer::{Mark, Remembered, segment_numbers, segments_behind_packed};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -380,15 +378,6 @@ fn events_expected(segments: &[Opened]) -> usize {
     stated.min(bytes / u64::from(FRAME_BYTES_MIN)) as usize
 }
 
-/// Where the last segment of a log that was closed ends: with its file, and the commit that says so. `None` where it ends otherwise, or cannot be read.
-fn closed_end(file: &dyn DiskFile, header: &SegmentHeader) -> Option<u64> {
-    let end = file.bytes().ok()?;
-    let offset = end.checked_sub(TRAILER_BYTES as u64)?;
-    let mut bytes = [0; TRAILER_BYTES];
-    file.read_exact_at(&mut bytes, offset).ok()?;
-    CommitTrailer::parse(&bytes, Seed::new(&header.salt), offset).ok().filter(CommitTrailer::closed).map(|_| end)
-}
-
 /// Reads and examines one segment.
 fn examine_file(
     disk: &dyn Disk,
@@ -405,7 +394,8 @@ fn examine_file(
     let named_end = header.packed_end().or(successor.map(|successor| successor.prev_end_offset.get())).map(|end| (end, named_footer));
     let segment_bytes = header.segment_bytes.get();
     let limit = reserved_bytes(segment_bytes);
-    let known_end = if is_last && named_end.is_none() { closed_end(file, header).map(|end| (end, 0)) } else { named_end };
+    let closed_end = || closing_commit(file, header).ok().flatten().map(|(_, end)| (end, 0));
+    let known_end = if is_last { named_end.or_else(closed_end) } else { named_end };
     if let (Some(end), true) = (known_end, named_footer <= limit - segment_bytes)
         && let Some(found) = examine_in_windows(file, buffer, *header, end, with_tree, &mut spent)
     {

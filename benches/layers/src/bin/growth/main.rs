@@ -256,10 +256,7 @@ fn ask(dir: &Path) -> Done {
     let first_stream_us = milliseconds(first) * 1e3;
     let streams: Vec<String> = (0..ASKED).map(|_| name(random.below(stats.streams))).collect();
     let stream_us = warm(&streams, |stream| read(&store, stream).map(drop))?;
-    let mut events = 0;
-    for stream in &streams {
-        events += read(&store, stream)?;
-    }
+    let events = streams.iter().map(|stream| read(&store, stream)).sum::<Done<u64>>()?;
     let view = store.latest();
     let ids = (0..ASKED).map(|_| Ok(view.event(Position(1 + random.below(stats.events)))?.event_id()));
     let ids: Vec<EventId> = ids.collect::<Done<_>>()?;
