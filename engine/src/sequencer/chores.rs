@@ -207,7 +207,9 @@ fn next_step(core: &mut Core, chores: &mut Chores) -> Ahead {
             let half = core.writer.end() > core.writer.header().segment_bytes.get() / 2;
             if half && chores.no_spare_for != number {
                 let segment_bytes = core.options.segment_bytes;
-                let is_shown = core.environment.disk.is_followed();
+                // As the live one is, while somebody follows: where the system has no such memory, that one is not shown either.
+                let is_live_shown = core.writer.segment().image().is_some_and(|image| image.is_shown());
+                let is_shown = is_live_shown && core.environment.disk.is_followed();
                 Ahead::Spare { number, segment_bytes, again: core.retired.again(segment_bytes, Some(is_shown)), is_shown }
             } else {
                 Ahead::Nothing
