@@ -1,6 +1,6 @@
-//! What `fuzz/` needs of this package's insides: a line of the import form, and what comes back of it; what witnesses answer. Not for other use.
+//! What `fuzz/` and tests need of this package's insides: a line of the import form, and what comes back of it; what witnesses answer. Not for other use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chainring::Metadata;
 
@@ -32,9 +32,19 @@ pub fn exported(line: &[u8]) -> Option<String> {
     Some(String::from_utf8(out).expect("an export is text"))
 }
 
-/// Reads bytes as what witnesses answer: a time stamp, an OpenTimestamps proof.
-pub fn read_artefact(bytes: &[u8]) {
-    let _ = (crate::trust::read_stamp(bytes), crate::trust::read_proof(bytes));
+/// Reads bytes as a proof of OpenTimestamps: the digest that was stamped and, sorted and separated by commas, who attests it.
+#[must_use]
+pub fn read_proof(bytes: &[u8]) -> Option<([u8; 32], String)> {
+    let proof = crate::trust::read_proof(bytes)?;
+    let told: BTreeSet<String> = proof.attestations.iter().map(ToString::to_string).collect();
+    Some((proof.digest, told.into_iter().collect::<Vec<_>>().join(", ")))
+}
+
+/// Reads bytes as the reply of a time stamping authority: the digest that was stamped, and when.
+#[must_use]
+pub fn read_stamp(bytes: &[u8]) -> Option<([u8; 32], String)> {
+    let stamp = crate::trust::read_stamp(bytes)?;
+    Some((stamp.imprint, crate::time::render(stamp.time)))
 }
 
 /// The members of a JSON object by name, in canonical form, without those that are null and without `seq`, which is counted anew.

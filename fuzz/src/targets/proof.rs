@@ -81,7 +81,7 @@ static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
 });
 
 fn run(bytes: &[u8]) {
-    chainring_tools::fuzzing::read_artefact(bytes);
+    let _ = (chainring_tools::fuzzing::read_proof(bytes), chainring_tools::fuzzing::read_stamp(bytes));
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (Checkpoint::parse(text), Policy::parse(text), VerifierKey::parse(text));
     for trust in &GOLDEN.trusts {

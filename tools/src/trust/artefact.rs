@@ -3,7 +3,7 @@
 use chainring::{AnchorForm as Form, Checkpoint};
 use sha2::{Digest, Sha256};
 
-use super::ots::{self, Attestation};
+use super::ots;
 use super::tsp;
 use crate::time;
 
@@ -42,12 +42,7 @@ pub(super) fn judge(form: Form, artefact: &[u8], note: &str) -> Result<String, S
             if proof.digest != digest {
                 return Err("the proof is of something else".into());
             }
-            let told = proof.attestations.iter().map(|attestation| match attestation {
-                Attestation::Pending(uri) => format!("pending at {uri}"),
-                Attestation::Bitcoin(height) => format!("in Bitcoin block {height}"),
-                Attestation::Other => "attested otherwise".to_owned(),
-            });
-            Ok(told.collect::<Vec<_>>().join(", "))
+            Ok(proof.attestations.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }
         Form::Note => {
             // Other signatures under the same text.

@@ -1,14 +1,18 @@
 //! OpenTimestamps proofs, as far as a log has to read them: what was stamped, and who attests it. Whether a Bitcoin block says so is for those who have the
 //! chain: the client of OpenTimestamps tells.
 
+use std::fmt;
+
 const MAGIC: &[u8; 31] = b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94";
 const PENDING: [u8; 8] = [0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e];
 const BITCOIN: [u8; 8] = [0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01];
 const SHA_256: u8 = 0x08;
-const ARGUMENT_BYTES_MAX: u64 = 4096;
+/// Of what an operation takes, and of what it gives.
+const MESSAGE_BYTES_MAX: u64 = 4096;
 const ATTESTATION_BYTES_MAX: u64 = 8192;
-/// Branches that wait to be read; a proof has a few.
-const OPEN_MAX: usize = 256;
+const URI_BYTES_MAX: u64 = 1000;
+/// Operations one behind the other; a proof has some dozens.
+const DEPTH_MAX: usize = 256;
 
 /// Who vouches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,16 @@ pub(crate) enum Attestation {
     Bitcoin(u64),
     /// Another one.
     Other,
+}
+
+impl fmt::Display for Attestation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attestation::Pending(uri) => write!(f, "pending at {uri}"),
+            Attestation::Bitcoin(height) => write!(f, "in Bitcoin block {height}"),
+            Attestation::Other => f.write_str("attested otherwise"),
+        }
+    }
 }
 
 /// A proof.
@@ -70,40 +84,64 @@ pub(crate) fn is_proof(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Reads a proof; `None` if it is none.
+/// A calendar's address has no more than these, so that nobody is sent elsewhere by one.
+fn is_of_uri(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._/:".contains(&byte)
+}
+
+/// Reads a proof; `None` if it is none, which is asked as strictly as the client of OpenTimestamps asks.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Ots> {
     let mut bytes = Bytes(bytes.strip_prefix(MAGIC)?);
     (bytes.varint()? == 1 && bytes.byte()? == SHA_256).then_some(())?;
-    let digest = bytes.take(32)?.try_into().ok()?;
+    let digest: [u8; 32] = bytes.take(32)?.try_into().ok()?;
     let mut attestations = Vec::new();
-    // A timestamp is a tree: every item but the last of a node has 0xff before it. What an operation leads to is another node.
-    let mut open = 1;
-    while open > 0 {
+    // A timestamp is a tree of messages: every item but the last of a node has 0xff before it, and what an operation leads to is another node. Of those that
+    // have items to come: how deep they are, and how many bytes the message has.
+    let mut nodes = vec![(0, digest.len() as u64)];
+    while let Some((depth, message_bytes)) = nodes.pop() {
+        (depth < DEPTH_MAX && message_bytes <= MESSAGE_BYTES_MAX).then_some(())?;
         let mut tag = bytes.byte()?;
         if tag == 0xFF {
-            open += 1;
+            nodes.push((depth, message_bytes));
             tag = bytes.byte()?;
         }
-        (open <= OPEN_MAX).then_some(())?;
-        match tag {
+        let result_bytes = match tag {
             0x00 => {
-                let kind: [u8; 8] = bytes.take(8)?.try_into().ok()?;
-                let mut payload = Bytes(bytes.varbytes(ATTESTATION_BYTES_MAX)?);
-                attestations.push(match kind {
-                    PENDING => Attestation::Pending(String::from_utf8(payload.varbytes(1000)?.to_vec()).ok()?),
-                    BITCOIN => Attestation::Bitcoin(payload.varint()?),
-                    _ => Attestation::Other,
-                });
-                open -= 1;
+                attestations.push(attestation(&mut bytes)?);
+                continue;
             }
-            // sha1, ripemd160, sha256, keccak256, reverse, hexlify
-            0x02 | 0x03 | SHA_256 | 0x67 | 0xF2 | 0xF3 => {}
+            // sha1, ripemd160
+            0x02 | 0x03 => 20,
+            // sha256, keccak256
+            SHA_256 | 0x67 => 32,
             // append, prepend
-            0xF0 | 0xF1 => drop(bytes.varbytes(ARGUMENT_BYTES_MAX)?),
+            0xF0 | 0xF1 => {
+                let argument = bytes.varbytes(MESSAGE_BYTES_MAX)?;
+                (!argument.is_empty()).then_some(message_bytes + argument.len() as u64)?
+            }
+            // reverse, hexlify
+            0xF2 => message_bytes,
+            0xF3 => message_bytes * 2,
             _ => return None,
-        }
+        };
+        nodes.push((depth + 1, result_bytes));
     }
-    (bytes.0.is_empty() && !attestations.is_empty()).then_some(Ots { digest, attestations })
+    bytes.0.is_empty().then_some(Ots { digest, attestations })
+}
+
+fn attestation(bytes: &mut Bytes<'_>) -> Option<Attestation> {
+    let kind: [u8; 8] = bytes.take(8)?.try_into().ok()?;
+    let mut payload = Bytes(bytes.varbytes(ATTESTATION_BYTES_MAX)?);
+    let attestation = match kind {
+        PENDING => {
+            let uri = payload.varbytes(URI_BYTES_MAX)?;
+            let is_right = uri.iter().all(|byte| is_of_uri(*byte));
+            Attestation::Pending(String::from_utf8(uri.to_vec()).ok().filter(|_| is_right)?)
+        }
+        BITCOIN => Attestation::Bitcoin(payload.varint()?),
+        _ => return Some(Attestation::Other),
+    };
+    payload.0.is_empty().then_some(attestation)
 }
 
 #[cfg(test)]
@@ -125,5 +163,13 @@ mod tests {
         assert_eq!(parse(&[&head[..], &tree, &[0]].concat()), None, "something behind it");
         assert_eq!(parse(&[&head[..], &tree[..tree.len() - 1]].concat()), None, "cut short");
         assert_eq!(parse(&head), None);
+        let with = |tree: &[&[u8]]| parse(&[&head[..], &tree.concat()].concat());
+        assert_eq!(with(&[&pending(b"https://a.example/?b")]), None, "more than an address");
+        assert_eq!(with(&[&[0xF0, 0], &bitcoin]), None, "nothing is appended");
+        assert_eq!(with(&[&bitcoin[..9], &[4], &bitcoin[10..], &[0]]), None, "something behind the height");
+        assert!(with(&[&[0xF3; 7], &bitcoin]).is_some());
+        assert_eq!(with(&[&[0xF3; 8], &bitcoin]), None, "8192 bytes");
+        assert!(with(&[&[0x08; 255], &bitcoin]).is_some());
+        assert_eq!(with(&[&[0x08; 256], &bitcoin]), None, "too deep");
     }
 }

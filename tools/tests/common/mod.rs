@@ -11,6 +11,9 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(crate) mod http;
+pub(crate) mod sealed;
+
 /// A directory of one test, gone when the test is over.
 pub(crate) struct Place(PathBuf);
 
@@ -24,6 +27,11 @@ impl Place {
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// As [`Place::join`], for a command line.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.join(name).into_os_string().into_string().unwrap()
     }
 
     /// Where the log of this test lies.
@@ -78,6 +86,13 @@ impl Ran {
 
 pub(crate) fn run<S: AsRef<OsStr>>(log: &Path, args: &[S]) -> Ran {
     Ran::of(command(log, args).stdin(Stdio::null()).output().unwrap())
+}
+
+/// What a command answered in JSON, which must be a yes; null if it printed none.
+pub(crate) fn ran(place: &Place, args: &[&str]) -> Value {
+    let ran = run(&place.log(), args);
+    assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.err, ran.out);
+    serde_json::from_str(&ran.out).unwrap_or(Value::Null)
 }
 
 pub(crate) fn run_with_input<S: AsRef<OsStr>>(log: &Path, args: &[S], input: &[u8]) -> Ran {
@@ -151,13 +166,48 @@ pub(crate) fn unpacked(path: &Path) -> String {
     String::from_utf8(zstd::decode_all(file).unwrap()).unwrap()
 }
 
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// Runs a program of somebody else's, which must say yes: what it printed.
+pub(crate) fn peer(command: &mut Command) -> String {
+    let ran = Ran::of(command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(ran.code, 0, "{command:?}: {}{}", ran.err, ran.out);
+    ran.out + &ran.err
+}
+
+/// A Python that has these modules. Says loudly when there is none.
+pub(crate) fn python(modules: &str) -> Option<Command> {
+    let is_there = Command::new("python3").args(["-c", &format!("import {modules}")]).output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        eprintln!("SKIPPED: this test needs python3 with {modules}");
+    }
+    is_there.then(|| Command::new("python3"))
+}
+
+/// The verifier in Python, if what it needs is there.
+pub(crate) fn verifier_in_python() -> Option<Command> {
+    let mut python = python("blake3, cryptography")?;
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../format-spec/verify.py"));
+    Some(python)
+}
+
 pub(crate) fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 pub(crate) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha2::Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 /// Copies a log, file by file.
