@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::align;
 use crate::checksum::{crc, crc_append, crc_pair};
 use crate::commit::TRAILER_BYTES;
-use crate::hash::{self, EventContent, Hash, LeafFields};
+use crate::hash::{self, EventContent, Hash, Leaf, LeafFields};
 use crate::ids::{EventId, Link, StreamId};
 use crate::lanes::{LaneBody, LaneEvent};
 use crate::limits::{BATCH_BYTES_MAX, ENGINE_LANE, METADATA_BYTES_MAX, ORIGIN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
@@ -387,7 +387,14 @@ impl<'a> FrameView<'a> {
     /// The link this record should have behind these predecessors.
     #[must_use]
     pub fn expected_link(&self, digest: &Hash, prev_bucket: &Hash, prev_stream: &Hash) -> Link {
-        hash::link(&hash::leaf(&LeafFields {
+        self.leaf(digest, prev_bucket, prev_stream).link()
+    }
+
+    /// This record's leaf behind these predecessors.
+    #[must_use]
+    #[inline]
+    pub fn leaf(&self, digest: &Hash, prev_bucket: &Hash, prev_stream: &Hash) -> Leaf {
+        Leaf::new(&LeafFields {
             kind: self.header.kind,
             bucket: self.bucket(),
             version: self.header.version.get(),
@@ -395,7 +402,7 @@ impl<'a> FrameView<'a> {
             digest,
             prev_bucket,
             prev_stream,
-        }))
+        })
     }
 
     /// Checks what a frame with valid checksums must still hold by itself: rules F4 to F10 and M1 to M3.

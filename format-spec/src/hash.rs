@@ -12,6 +12,7 @@ use crate::SUITE;
 use crate::ids::{EventId, Link, StreamId};
 use crate::lanes;
 use crate::tree::HeadsTree;
+use crate::two_blocks::{self, Message};
 
 /// 32 bytes of hash.
 pub type Hash = [u8; 32];
@@ -29,7 +30,7 @@ pub const CONTEXT_COMMIT: &str = "chainring 2026-11 v1 commit";
 /// Context of [`packed_salt`].
 pub const CONTEXT_PACKED: &str = "chainring 2026-11 v1 packed";
 
-/// Bytes of a [`leaf`].
+/// Bytes of a [`Leaf`].
 pub const LEAF_BYTES: usize = 116;
 
 // BLAKE3 hashes its context string anew for every hasher (about 110 ns); the derived keys never change, so they are kept.
@@ -169,43 +170,49 @@ pub struct LeafFields<'a> {
     pub prev_stream: &'a Hash,
 }
 
-/// The 116 bytes whose RFC 6962 leaf hash is the link.
-#[must_use]
-pub fn leaf(fields: &LeafFields<'_>) -> [u8; LEAF_BYTES] {
-    let mut leaf = [0_u8; LEAF_BYTES];
-    leaf[0] = fields.kind;
-    leaf[1] = SUITE;
-    leaf[2..4].copy_from_slice(&fields.bucket.to_le_bytes());
-    leaf[4..12].copy_from_slice(&fields.version.to_le_bytes());
-    leaf[12..20].copy_from_slice(&fields.recorded_at_ns.to_le_bytes());
-    leaf[20..52].copy_from_slice(fields.digest);
-    leaf[52..84].copy_from_slice(fields.prev_bucket);
-    leaf[84..116].copy_from_slice(fields.prev_stream);
-    leaf
+/// What a record is to the tree: the 116 bytes whose RFC 6962 leaf hash is its link.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaf {
+    /// They, behind the 0 that RFC 6962 puts before a leaf, in the two blocks that SHA-256 takes: it is made at once where it is needed.
+    message: Message,
 }
 
-/// `SHA-256(0x00 || leaf)`.
-#[must_use]
-pub fn link(leaf: &[u8; LEAF_BYTES]) -> Link {
-    // 117 bytes are always two blocks, so the padding of FIPS 180-4 (5.1.1) is put in place here and both are compressed in one call: a hasher that
-    // takes messages of any length costs a tenth more.
-    let mut blocks = [[0_u8; 64]; 2];
-    let message = blocks.as_flattened_mut();
-    message[1..=LEAF_BYTES].copy_from_slice(leaf);
-    message[LEAF_BYTES + 1] = 0x80;
-    message[120..].copy_from_slice(&(8 * (LEAF_BYTES as u64 + 1)).to_be_bytes());
-    let mut state = SHA_256_START;
-    sha2::compress256(&mut state, &blocks.map(Into::into));
-    let mut link = [0; 32];
-    for (bytes, word) in link.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
+impl Leaf {
+    /// The leaf of these fields.
+    #[must_use]
+    #[inline]
+    pub fn new(fields: &LeafFields<'_>) -> Leaf {
+        let mut message = two_blocks::padding(LEAF_BYTES);
+        let leaf: &mut [u8; LEAF_BYTES] = message.as_flattened_mut()[1..].first_chunk_mut().expect("a message has 128 bytes");
+        leaf[0] = fields.kind;
+        leaf[1] = SUITE;
+        leaf[2..4].copy_from_slice(&fields.bucket.to_le_bytes());
+        leaf[4..12].copy_from_slice(&fields.version.to_le_bytes());
+        leaf[12..20].copy_from_slice(&fields.recorded_at_ns.to_le_bytes());
+        leaf[20..52].copy_from_slice(fields.digest);
+        leaf[52..84].copy_from_slice(fields.prev_bucket);
+        leaf[84..116].copy_from_slice(fields.prev_stream);
+        Leaf { message }
     }
-    Link(link)
-}
 
-/// Initial hash value of SHA-256 (FIPS 180-4, 5.3.3).
-pub(crate) const SHA_256_START: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; LEAF_BYTES] {
+        self.message.as_flattened()[1..].first_chunk().expect("a message has 128 bytes")
+    }
+
+    /// `SHA-256(0x00 || leaf)`.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        Link(two_blocks::one(&self.message))
+    }
+
+    /// The links of two, in half the time.
+    #[must_use]
+    pub fn links(leaves: [&Leaf; 2]) -> [Link; 2] {
+        two_blocks::two(leaves.map(|leaf| &leaf.message)).map(Link)
+    }
+}
 
 /// Digest of a commit: of what its head says, and of the links of its records in order.
 #[must_use]
@@ -298,18 +305,18 @@ mod tests {
 
     #[test]
     fn link_is_an_rfc_6962_leaf_hash() {
-        let leaf = leaf(&LeafFields {
+        let fields = |version| LeafFields {
             kind: 16,
             bucket: 5,
-            version: 1,
+            version,
             recorded_at_ns: 9,
             digest: &[1; 32],
             prev_bucket: &[2; 32],
             prev_stream: &[3; 32],
-        });
-        let mut hasher = Sha256::new();
-        hasher.update([0]);
-        hasher.update(leaf);
-        assert_eq!(link(&leaf).0, <[u8; 32]>::from(hasher.finalize()));
+        };
+        let leaves = [Leaf::new(&fields(1)), Leaf::new(&fields(2))];
+        let expected = leaves.map(|leaf| Link(Sha256::new().chain_update([0]).chain_update(leaf.bytes()).finalize().into()));
+        assert_eq!(leaves.map(|leaf| leaf.link()), expected);
+        assert_eq!(Leaf::links([&leaves[0], &leaves[1]]), expected);
     }
 }

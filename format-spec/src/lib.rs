@@ -30,7 +30,10 @@ pub mod metadata;
 mod metadata_schema;
 pub mod record;
 pub mod segment;
+#[cfg(target_arch = "x86_64")]
+mod sha_pair;
 pub mod tree;
+mod two_blocks;
 
 mod violation;
 

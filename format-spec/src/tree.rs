@@ -5,9 +5,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::hash::{Hash, SHA_256_START};
+use crate::hash::Hash;
 use crate::ids::Link;
 use crate::limits::BUCKET_COUNT;
+use crate::two_blocks::{self, Message};
 
 /// Levels of the tree over heads: 4096 entries are a complete tree.
 pub const HEADS_LEVELS: usize = BUCKET_COUNT.trailing_zeros() as usize;
@@ -15,27 +16,51 @@ pub const HEADS_LEVELS: usize = BUCKET_COUNT.trailing_zeros() as usize;
 /// `SHA-256(0x01 || left || right)`.
 #[must_use]
 pub fn node(left: &Hash, right: &Hash) -> Hash {
-    // 65 bytes are always two blocks, padded here (FIPS 180-4, 5.1.1) and compressed in one call.
-    let mut blocks = [[0_u8; 64]; 2];
-    let message = blocks.as_flattened_mut();
-    message[0] = 1;
-    message[1..33].copy_from_slice(left);
-    message[33..65].copy_from_slice(right);
-    message[65] = 0x80;
-    message[120..].copy_from_slice(&(8 * 65_u64).to_be_bytes());
-    let mut state = SHA_256_START;
-    sha2::compress256(&mut state, &blocks.map(Into::into));
-    let mut hash = [0; 32];
-    for (bytes, word) in hash.as_chunks_mut::<4>().0.iter_mut().zip(state) {
-        *bytes = word.to_be_bytes();
-    }
-    hash
+    two_blocks::one(&message(left, right))
+}
+
+/// Two of them, in half the time.
+fn node_two(pairs: [[&Hash; 2]; 2]) -> [Hash; 2] {
+    let messages = pairs.map(|[left, right]| message(left, right));
+    two_blocks::two([&messages[0], &messages[1]])
+}
+
+fn message(left: &Hash, right: &Hash) -> Message {
+    let mut message = two_blocks::padding(2 * size_of::<Hash>());
+    let node = message.as_flattened_mut();
+    node[0] = 1;
+    node[1..33].copy_from_slice(left);
+    node[33..65].copy_from_slice(right);
+    message
 }
 
 /// Root of a tree without leaves.
 #[must_use]
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
+}
+
+/// Root of a tree that is complete, over these leaves.
+///
+/// # Panics
+/// If their number is not a power of two.
+#[must_use]
+pub fn complete(mut leaves: Vec<Hash>) -> Hash {
+    assert!(leaves.len().is_power_of_two(), "a tree of {} leaves is not complete", leaves.len());
+    // Level by level, each into the beginning of the one below.
+    while leaves.len() > 2 {
+        let above = leaves.len() / 2;
+        for at in (0..above).step_by(2) {
+            let [a, b, c, d] = leaves[2 * at..].first_chunk().expect("four of them, or more");
+            let nodes = node_two([[a, b], [c, d]]);
+            leaves[at..at + 2].copy_from_slice(&nodes);
+        }
+        leaves.truncate(above);
+    }
+    match &leaves[..] {
+        [left, right] => node(left, right),
+        leaves => leaves[0],
+    }
 }
 
 /// The peaks of a tree that grows at its end: what is needed to go on and to tell its root.
@@ -299,9 +324,13 @@ impl HeadsTree {
         for level in 1..=HEADS_LEVELS {
             changed = changed.chunks_exact(2).map(|pair| pair[0] || pair[1]).collect();
             let (below, above) = self.levels.split_at_mut(level);
-            let pairs = below[level - 1].chunks_exact(2);
-            for ((hash, pair), _) in above[0].iter_mut().zip(pairs).zip(&changed).filter(|(_, changed)| **changed) {
-                *hash = node(&pair[0], &pair[1]);
+            let pair = |node: usize| [&below[level - 1][2 * node], &below[level - 1][2 * node + 1]];
+            let mut nodes = (0..changed.len()).filter(|node| changed[*node]);
+            while let Some(first) = nodes.next() {
+                // Without a second, the first takes its place.
+                let second = nodes.next().unwrap_or(first);
+                let hashes = node_two([pair(first), pair(second)]);
+                (above[0][first], above[0][second]) = (hashes[0], hashes[1]);
             }
         }
         self.levels[HEADS_LEVELS][0]
@@ -369,6 +398,15 @@ mod tests {
             assert_eq!(frontier.root(), by_definition(&all[..size]), "{size} leaves");
             assert_eq!(root(&Leaves(all.clone()), size as u64), Ok(frontier.root()));
             all.get(size).into_iter().for_each(|leaf| frontier.push(leaf));
+        }
+    }
+
+    #[test]
+    fn complete_trees_have_the_root_of_the_definition() {
+        let all = leaves(256);
+        for level in 0..=8 {
+            let some = &all[..1 << level];
+            assert_eq!(complete(some.iter().map(|leaf| leaf.0).collect()), by_definition(some), "{level}");
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod support;
 
-use chainring_format::hash::{self, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, Leaf, LeafFields};
 use chainring_format::{EventId, Link, StreamId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -134,15 +134,15 @@ fn links() -> Vec<Value> {
         .map(|(kind, bucket, version, recorded_at_ns)| {
             let (digest, prev_bucket, prev_stream): (Hash, Hash, Hash) = (painted_array(1), painted_array(33), painted_array(65));
             let (digest, prev_bucket, prev_stream) = (&digest, &prev_bucket, &prev_stream);
-            let leaf = hash::leaf(&LeafFields { kind, bucket, version, recorded_at_ns, digest, prev_bucket, prev_stream });
+            let leaf = Leaf::new(&LeafFields { kind, bucket, version, recorded_at_ns, digest, prev_bucket, prev_stream });
             let numbers = [&bucket.to_le_bytes()[..], &version.to_le_bytes(), &recorded_at_ns.to_le_bytes()].concat();
+            let (link, leaf) = (leaf.link(), leaf.bytes());
             assert_eq!(leaf[..], [&[kind, 1], &numbers[..], digest, prev_bucket, prev_stream].concat());
-            let link = hash::link(&leaf);
             assert_eq!(link.0, <Hash>::from(Sha256::new().chain_update([0]).chain_update(leaf).finalize()));
             // Decimal text where a number may be beyond what other JSON readers keep exactly.
             json!({
                 "kind": kind, "bucket": bucket, "version": version.to_string(), "recorded_at_ns": recorded_at_ns.to_string(),
-                "leaf": hex(&leaf), "link": link.to_string(),
+                "leaf": hex(leaf), "link": link.to_string(),
             })
         })
         .to_vec()

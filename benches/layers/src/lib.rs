@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use chainring::{Durability, Event, Log, Options, Request, RingProbe, Store, VerifyOptions, Version, verify};
 use chainring_format::frame::{FrameFields, FrameView, KIND_EVENT, slot_crc};
-use chainring_format::hash::{self, EventContent, LeafFields};
+use chainring_format::hash::{self, EventContent, Leaf, LeafFields};
 use chainring_format::lanes::{LaneBody, LaneEvent, Lanes};
 use chainring_format::{EventId, Link, StreamId};
 use tempfile::TempDir;
@@ -120,7 +120,7 @@ fn link() -> Box<dyn FnMut()> {
     let mut head = [1; 32];
     let run = move || {
         for n in 0..GROUP as u64 {
-            head = hash::link(&hash::leaf(&LeafFields {
+            head = Leaf::new(&LeafFields {
                 kind: KIND_EVENT,
                 bucket: n as u16,
                 version: n,
@@ -128,7 +128,8 @@ fn link() -> Box<dyn FnMut()> {
                 digest: &[3; 32],
                 prev_bucket: &head,
                 prev_stream: &[5; 32],
-            }))
+            })
+            .link()
             .0;
         }
         black_box(head);

@@ -10,7 +10,7 @@ use chainring_format::align;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterContent};
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance};
-use chainring_format::hash::{self, Hash, LeafFields};
+use chainring_format::hash::{self, Hash, Leaf, LeafFields};
 use chainring_format::lanes::{LaneEvent, Lanes};
 use chainring_format::limits::BATCH_BYTES_MAX;
 use chainring_format::{EventId, Link, Position, Version};
@@ -417,7 +417,7 @@ impl Core {
         let bucket_head = self.buckets.get(bucket);
         let version = head.map_or(0, |head| head.version) + 1;
         let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, content.name()), |head| head.link.0);
-        let link = hash::link(&hash::leaf(&LeafFields {
+        let link = Leaf::new(&LeafFields {
             kind: KIND_EVENT,
             bucket,
             version,
@@ -425,7 +425,8 @@ impl Core {
             digest: event.digest.as_ref().expect("the caller or the leader has hashed it"),
             prev_bucket: &bucket_head.map_or(self.log_id, |head| head.link).0,
             prev_stream: &prev_stream,
-        }));
+        })
+        .link();
         self.writer.place_frame(
             position,
             &FrameFields {

@@ -3,7 +3,7 @@
 //! Nothing is decided about them here but one thing: a seal is over records of its own segment or right before it (rule E1).
 
 use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance, frame_bytes, slot_crc};
-use chainring_format::hash::{self, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, Leaf, LeafFields};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_SEAL, SealBody};
 use chainring_format::{EventId, Link, Position, StreamId, Version};
@@ -43,15 +43,8 @@ pub(super) fn statement_link(kind: u8, version: u64, recorded_at_ns: u64, body: 
         body_commit: &hash::body_commit(&[0; 16], body),
         metadata: &[],
     });
-    hash::link(&hash::leaf(&LeafFields {
-        kind,
-        bucket: ENGINE_LANE,
-        version,
-        recorded_at_ns,
-        digest: &digest,
-        prev_bucket: before,
-        prev_stream: before,
-    }))
+    Leaf::new(&LeafFields { kind, bucket: ENGINE_LANE, version, recorded_at_ns, digest: &digest, prev_bucket: before, prev_stream: before })
+        .link()
 }
 
 impl Core {

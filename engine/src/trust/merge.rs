@@ -137,7 +137,7 @@ impl Merge {
         for id in found.ids.iter().filter(|id| **id != EventId::default()) {
             if earlier.has_id(id)? {
                 // There already, if a segment before this one has it, too.
-                let _ = self.ids.take_in(std::iter::once(id));
+                let _ = self.ids.take_in(&[*id], |_| true);
             }
         }
         Ok(())
@@ -171,8 +171,9 @@ impl Merge {
         self.end
     }
 
-    /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in.
-    pub(super) fn take_in(&mut self, found: &SegmentFindings) -> Result<(), Fault> {
+    /// Takes in the next segment; `Err` is the first fault in file order, with everything before it counted in. Whether an event in an earlier segment has an
+    /// id says `is_earlier`, which is hardly ever asked.
+    pub(super) fn take_in(&mut self, found: &SegmentFindings, is_earlier: impl Fn(&EventId) -> bool) -> Result<(), Fault> {
         let name = file_name(found.header.number.get());
         let place = |finding: Finding| {
             let mut fault = Fault::new(finding.kind, name.clone(), finding.offset, finding.violation);
@@ -194,7 +195,7 @@ impl Merge {
             found.finding,
             self.commits(found, own),
             self.records_across(found, own),
-            self.unique(found, own),
+            self.unique(found, own, is_earlier),
             self.statements(found, own),
         ];
         if let Some(finding) = candidates.into_iter().flatten().min_by_key(|finding| finding.place) {
@@ -351,12 +352,11 @@ impl Merge {
     }
 
     /// Rule H2.
-    fn unique(&mut self, found: &SegmentFindings, own: u64) -> Option<Finding> {
+    fn unique(&mut self, found: &SegmentFindings, own: u64, is_earlier: impl Fn(&EventId) -> bool) -> Option<Finding> {
         let violation = Violation { rule: "H2", why: "the event id occurs twice" };
-        let events = || found.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_event).take_while(|(_, leaf)| leaf.offset() < own);
-        let twice = self.ids.take_in(events().map(|(index, _)| &found.ids[index]))?;
-        let (index, leaf) = events().nth(twice).expect("it was among them");
-        Some(tampered(leaf.offset(), Some(found.position(index)), violation))
+        let ids = &found.ids[..found.leaves.partition_point(|leaf| leaf.offset() < own)];
+        let index = self.ids.take_in(ids, |index| ids[..index].contains(&ids[index]) || is_earlier(&ids[index]))?;
+        Some(tampered(found.leaves[index].offset(), Some(found.position(index)), violation))
     }
 
     /// Rules E1 and E2.

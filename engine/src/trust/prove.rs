@@ -7,7 +7,7 @@ use std::fmt;
 
 use base64ct::{Base64, Encoding};
 use chainring_format::frame::{BACK_FAR, FrameView, KIND_GENESIS};
-use chainring_format::hash::{self, Hash, LEAF_BYTES, LeafFields};
+use chainring_format::hash::{self, Hash, LEAF_BYTES};
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_KEY, KIND_SEAL, SealBody};
 use chainring_format::tree::{HeadsTree, Subtrees};
@@ -375,16 +375,8 @@ impl Prover {
             (None, Some(name)) => hash::name_commit(&self.log_id, name),
             (None, None) => [0; 32],
         };
-        let leaf = hash::leaf(&LeafFields {
-            kind: header.kind,
-            bucket: if frame.is_event() { frame.bucket() } else { ENGINE_LANE },
-            version: header.version.get(),
-            recorded_at_ns: header.recorded_at_ns.get(),
-            digest: &frame.digest(batch_id),
-            prev_bucket: &prev_bucket,
-            prev_stream: &prev_stream,
-        });
-        if hash::link(&leaf) != frame.link() {
+        let leaf = frame.leaf(&frame.digest(batch_id), &prev_bucket, &prev_stream);
+        if leaf.link() != frame.link() {
             let violation =
                 chainring_format::Violation { rule: "H1", why: "the link does not follow from the record and its predecessors" };
             let index = self.catalog.index_of(position);
@@ -392,7 +384,7 @@ impl Prover {
             let fault = Fault::new(FaultKind::Tampered, segment.name(), segment.locate(position)?, violation);
             return Err(ReadError::Damaged(fault.at_position(position)).into());
         }
-        Ok(Record { frame, batch_id, leaf })
+        Ok(Record { frame, batch_id, leaf: *leaf.bytes() })
     }
 }
 

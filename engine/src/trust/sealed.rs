@@ -2,7 +2,7 @@
 
 use chainring_format::hash::Hash;
 use chainring_format::record::{KeyBody, SealBody};
-use chainring_format::tree::{Frontier, HeadsTree};
+use chainring_format::tree::{self, Frontier, HeadsTree};
 use chainring_format::{Link, StreamId, Violation};
 
 use super::note::TreeHead;
@@ -61,12 +61,7 @@ impl Statement {
 pub(super) fn blocks(leaves: &[Leaf], first_position: u64) -> Vec<Hash> {
     let ahead = (first_position.wrapping_neg() % BLOCK_LEAVES) as usize;
     let whole = leaves.get(ahead..).unwrap_or_default().chunks_exact(BLOCK_LEAVES as usize);
-    let root = |block: &[Leaf]| {
-        let mut frontier = Frontier::new();
-        block.iter().for_each(|leaf| frontier.push(&leaf.link));
-        frontier.root()
-    };
-    whole.map(root).collect()
+    whole.map(|block| tree::complete(block.iter().map(|leaf| leaf.link.0).collect())).collect()
 }
 
 /// The log as statements are about it, after the segments taken in so far.

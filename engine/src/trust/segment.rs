@@ -5,7 +5,7 @@ use std::hint::black_box;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::footer::POSITION_STRIDE;
 use chainring_format::frame::{FrameHeader, FrameView, GenesisBody, back_distance};
-use chainring_format::hash::{Hash, LeafFields, commit_digest, leaf, link};
+use chainring_format::hash::{self, Hash, LeafFields, commit_digest};
 use chainring_format::lanes::Lanes;
 use chainring_format::limits::ENGINE_LANE;
 use chainring_format::record::{KIND_KEY, KIND_SEAL, KeyBody, SealBody};
@@ -151,6 +151,8 @@ struct Walk<'a> {
     digests: Vec<Hash>,
     /// Streams of which there was an event.
     streams: StreamSet,
+    /// Leaves of records that were taken in, by their index, whose links are still to be made: side by side.
+    to_link: Vec<(usize, hash::Leaf)>,
 }
 
 /// Verifies a segment. `named_end` is its end and the length of its footer, as far as a header names them; `None` in the last segment. What was found of an
@@ -245,7 +247,7 @@ fn emptied<T>(mut list: Vec<T>) -> Vec<T> {
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8], header: SegmentHeader, spent: Option<SegmentFindings>) -> Walk<'a> {
         let found = nothing_found(header, spent);
-        Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new(), streams: StreamSet::default() }
+        Walk { bytes, found, lanes: Lanes::new(), digests: Vec::new(), streams: StreamSet::default(), to_link: Vec::new() }
     }
 
     /// Makes room for about so many records, so that lists do not have to move while they grow.
@@ -367,12 +369,34 @@ impl<'a> Walk<'a> {
         let digests = std::mem::take(&mut self.digests);
         let mut from = 0;
         for commit in group {
-            self.commit(commit, &digests[from..])?;
+            let result = self.commit(commit, &digests[from..]);
+            if result.is_err() {
+                // A link that lies before it comes first.
+                return self.links().and(result);
+            }
             self.found.end = commit.end;
             from += commit.frames.len();
         }
         self.digests = digests;
-        Ok(())
+        self.links()
+    }
+
+    /// Compares the links of records that were taken in with those that their leaves give.
+    fn links(&mut self) -> Result<(), Finding> {
+        let found = &self.found;
+        let wrong = self.to_link.chunks(2).find_map(|pair| {
+            let links = hash::Leaf::links([&pair[0].1, &pair[pair.len() - 1].1]);
+            pair.iter().zip(links).find(|((index, _), link)| found.leaves[*index].link != *link)
+        });
+        let finding = wrong.map(|((index, _), _)| {
+            let leaf = &found.leaves[*index];
+            let violation = Violation { rule: "H1", why: "the link does not follow from the record and its predecessors" };
+            let stream = leaf.is_event.then_some(leaf.stream_id);
+            let (offset, position) = (leaf.offset(), Some(found.position(*index)));
+            Finding { kind: FaultKind::Tampered, offset, place: offset, position, stream, violation }
+        });
+        self.to_link.clear();
+        finding.map_or(Ok(()), Err)
     }
 
     /// The frames of a commit that is not whole, as far as they are valid by themselves.
@@ -380,7 +404,8 @@ impl<'a> Walk<'a> {
         let frames = cursor.broken_commit();
         self.hash(frames.iter());
         let digests = std::mem::take(&mut self.digests);
-        self.frames(frames, &digests).map(|_| ())
+        let result = self.frames(frames, &digests);
+        self.links().and(result.map(drop))
     }
 
     /// Recomputes the digests of all records. What a record that breaks the rules of batches hashes to is never asked for: every batch is whole in one
@@ -408,6 +433,9 @@ impl<'a> Walk<'a> {
         let mut batch: Option<(EventId, u32, u32)> = None;
         for (index, (placed, digest)) in frames.iter().zip(digests).enumerate() {
             if index.is_multiple_of(HASHED_TOGETHER) {
+                if self.to_link.len() >= HASHED_TOGETHER {
+                    self.links()?;
+                }
                 self.ask_ahead(&frames[index..frames.len().min(index + HASHED_TOGETHER)]);
             }
             let position = self.found.next_position;
@@ -479,7 +507,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Takes in a record with this digest and, where both predecessors lie in this segment, recomputes its link.
+    /// Takes in a record with this digest, and its leaf if both predecessors lie in this segment.
     fn record(&mut self, offset: u64, frame: &FrameView<'_>, digest: Hash) -> Result<(), Violation> {
         let found = &mut self.found;
         let header = frame.header;
@@ -501,9 +529,8 @@ impl<'a> Walk<'a> {
                 if backs != (header.bucket_back.get(), header.stream_back.get()) {
                     return h1("a back distance is wrong");
                 }
-                if frame.expected_link(&digest, &bucket_link.0, &stream.link.0) != frame.link() {
-                    return h1("the link does not follow from the record and its predecessors");
-                }
+                let leaf = frame.leaf(&digest, &bucket_link.0, &stream.link.0);
+                self.to_link.push((found.leaves.len(), leaf));
             }
             (bucket_before, stream_before) => {
                 if stream_before.is_some_and(|stream| header.version.get() - 1 != stream.version) {
@@ -589,7 +616,7 @@ impl Deferred {
             prev_bucket,
             prev_stream,
         };
-        link(&leaf(&fields))
+        hash::Leaf::new(&fields).link()
     }
 }
 

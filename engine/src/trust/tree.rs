@@ -103,9 +103,8 @@ impl Tree {
     pub(super) fn push(&mut self, link: Link) {
         self.partial.push(link);
         if self.partial.len() as u64 == FAN {
-            let mut block = Frontier::new();
-            self.partial.drain(..).for_each(|link| block.push(&link));
-            self.take_block(block.root());
+            let block = self.partial.drain(..).map(|link| link.0).collect();
+            self.take_block(tree::complete(block));
         }
     }
 
@@ -124,13 +123,12 @@ impl Tree {
             }
             self.waiting[level].push(hash);
             if self.waiting[level].len() as u64 == FAN {
-                let mut whole = Frontier::new();
-                self.waiting[level].drain(..).for_each(|hash| whole.push(&Link(hash)));
+                let whole = tree::complete(std::mem::take(&mut self.waiting[level]));
                 if self.upper.len() == level {
                     self.upper.push(Vec::new());
                 }
-                self.upper[level].push(whole.root());
-                carried = Some(whole.root());
+                self.upper[level].push(whole);
+                carried = Some(whole);
             }
             level += 1;
         }
@@ -190,30 +188,22 @@ pub(super) struct Over<'a> {
     catalog: &'a Catalog,
 }
 
-impl Over<'_> {
-    fn fold(level: u32, hashes: impl IntoIterator<Item = Hash>) -> Hash {
-        let mut whole = Frontier::new();
-        hashes.into_iter().for_each(|hash| whole.push(&Link(hash)));
-        debug_assert_eq!(whole.size(), 1 << level, "a complete subtree");
-        whole.root()
-    }
-}
-
 impl Subtrees for Over<'_> {
     type Error = ReadError;
 
     fn subtree(&self, level: u32, index: u64) -> Result<Hash, ReadError> {
         let (kept, above) = (level / STEP, level % STEP);
         let (from, count) = (index << above, 1_u64 << above);
-        match kept {
+        let hashes = match kept {
             0 => {
                 let mut hashes = Vec::with_capacity(count as usize);
                 for_each_leaf(self.catalog, from, from + count, |leaf| hashes.push(leaf.link.0))?;
-                Ok(Over::fold(above, hashes))
+                hashes
             }
-            1 => Ok(Over::fold(above, self.tree.block_hashes(from, count)?)),
-            kept => Ok(Over::fold(above, self.tree.upper[kept as usize - 2][from as usize..(from + count) as usize].iter().copied())),
-        }
+            1 => self.tree.block_hashes(from, count)?,
+            kept => self.tree.upper[kept as usize - 2][from as usize..(from + count) as usize].to_vec(),
+        };
+        Ok(tree::complete(hashes))
     }
 }
 

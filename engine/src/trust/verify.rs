@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use chainring_format::frame::FRAME_BYTES_MIN;
 use chainring_format::segment::{BLOCK_CUT_SHORT, HEADER_CUT_SHORT, SegmentHeader, file_name};
-use chainring_format::{Link, Position, Violation};
+use chainring_format::{EventId, Link, Position, Violation};
 
 use super::merge::Merge;
 use super::note::TreeHead;
@@ -329,7 +329,7 @@ fn run(
             });
         }
         drop(sender);
-        let merged = merge_in_order(receiver.iter(), start, &mut taken_in, |found| lock(&spent).push(found));
+        let merged = merge_in_order(segments, receiver.iter(), start, &mut taken_in, |found| lock(&spent).push(found));
         stop.store(true, Ordering::Relaxed);
         // Whoever still wants to send finds nobody listening, and ends.
         drop(receiver);
@@ -338,6 +338,7 @@ fn run(
 }
 
 fn merge_in_order(
+    segments: &[Opened],
     results: impl Iterator<Item = (usize, Result<SegmentFindings, OpenError>)>,
     start: &mut Start,
     taken_in: &mut impl FnMut(&Merge) -> Result<(), OpenError>,
@@ -349,6 +350,7 @@ fn merge_in_order(
     for (number, result) in results {
         waiting.insert(number, result);
         while let Some(result) = waiting.remove(&index) {
+            let before = &segments[..index];
             index += 1;
             let found = result?;
             if merge.is_without_tree() && found.statements.iter().any(Statement::is_seal) {
@@ -360,7 +362,7 @@ fn merge_in_order(
                     result => result?,
                 }
             }
-            if let Err(fault) = merge.take_in(&found) {
+            if let Err(fault) = merge.take_in(&found, |id| before.iter().any(|segment| has_id(segment, id))) {
                 return Ok(Verdict::Fault(fault));
             }
             taken_in(merge)?;
@@ -368,6 +370,18 @@ fn merge_in_order(
         }
     }
     Ok(Verdict::Holds)
+}
+
+/// Whether an event of a segment that was verified has this id. One that cannot be read any more is taken to have it: a hash says so.
+fn has_id((file, header): &Opened, id: &EventId) -> bool {
+    let mut buffer = FileBuffer::default();
+    if buffer.read(&**file, reserved_bytes(header.segment_bytes.get())).is_err() {
+        return true;
+    }
+    let mut cursor = Cursor::new(&buffer, header);
+    let commits = std::iter::from_fn(|| cursor.next_commit().ok());
+    let mut frames = commits.flat_map(|commit| commit.frames).map(|placed| placed.frame);
+    frames.any(|frame| frame.is_event() && frame.event_id() == *id)
 }
 
 /// Events that these segments hold, about: how many there are in front of the last one is what its header says, and no more than their bytes allow.

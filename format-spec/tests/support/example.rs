@@ -7,7 +7,7 @@ use std::fmt::Write;
 use chainring_format::cbor::Reader;
 use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::frame::{FRAME_HEADER_BYTES, FrameView, SALT_BYTES};
-use chainring_format::hash::{self, Hash, LeafFields};
+use chainring_format::hash::{self, Hash, Leaf, LeafFields};
 use chainring_format::metadata::{Class, Metadata};
 use chainring_format::{EventId, Link, SUITE};
 use zerocopy::FromBytes;
@@ -155,7 +155,7 @@ fn derived(store: &Store, frame: &FrameView<'_>, mask: u32, trailer: &CommitTrai
     let digest = frame.digest(EventId::default());
     let name_commit = hash::name_commit(&log_id, STREAM);
     let h = frame.header;
-    let leaf = hash::leaf(&LeafFields {
+    let leaf = Leaf::new(&LeafFields {
         kind: h.kind,
         bucket: frame.bucket(),
         version: h.version.get(),
@@ -164,7 +164,8 @@ fn derived(store: &Store, frame: &FrameView<'_>, mask: u32, trailer: &CommitTrai
         prev_bucket: &log_id.0,
         prev_stream: &name_commit,
     });
-    assert_eq!(hash::link(&leaf), frame.link());
+    assert_eq!(leaf.link(), frame.link());
+    let leaf = leaf.bytes();
     let trailer_at = store.trailer(1);
     let trailer_mask = segment.seed().mask(trailer_at as u64);
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! Puts records into a store being built: the genesis record, lone events, batches.
 
 use chainring_format::frame::{self, FrameFields, GenesisBody, KIND_EVENT, KIND_GENESIS, back_distance, slot_crc};
-use chainring_format::hash::{self, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, Leaf, LeafFields};
 use chainring_format::limits::{BUCKET_COUNT, ENGINE_LANE};
 use chainring_format::metadata::Metadata;
 use chainring_format::record::{AnchorHead, KIND_ANCHOR, KIND_KEY, KIND_SEAL, KeyBody, SealBody};
@@ -66,7 +66,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Digest and leaf of the record.
-    pub(crate) fn leaf(&self) -> (Hash, [u8; hash::LEAF_BYTES]) {
+    pub(crate) fn leaf(&self) -> (Hash, Leaf) {
         let digest = hash::event_digest(&EventContent {
             stream_id: self.stream_id,
             event_id: self.event_id,
@@ -76,7 +76,7 @@ impl Draft {
             body_commit: &hash::body_commit(&self.salt.unwrap_or_default(), &self.body),
             metadata: &self.metadata,
         });
-        let leaf = hash::leaf(&LeafFields {
+        let leaf = Leaf::new(&LeafFields {
             kind: self.kind,
             bucket: self.bucket(),
             version: self.version,
@@ -117,7 +117,7 @@ impl Store {
         let Genesis { body, origin, body_bytes, mut draft } = genesis;
         draft.body = [body.as_bytes(), &origin].concat();
         draft.body.truncate(body_bytes.unwrap_or(usize::MAX));
-        store.log_id = hash::link(&draft.leaf().1).0;
+        store.log_id = draft.leaf().1.link().0;
         store.next_segment(block_bytes);
         store.place(&draft);
         store.commit();
@@ -190,7 +190,7 @@ impl Store {
 
     /// Writes the frame of a draft and moves the heads.
     pub(crate) fn place(&mut self, draft: &Draft) {
-        let link = draft.link.unwrap_or_else(|| hash::link(&draft.leaf().1));
+        let link = draft.link.unwrap_or_else(|| draft.leaf().1.link());
         let fields = FrameFields {
             kind: draft.kind,
             version: draft.version,

@@ -12,7 +12,7 @@ use chainring_format::footer::{self, BucketHead, FooterContent, POSITION_STRIDE}
 use chainring_format::frame::{
     FLAG_SALTED, FRAME_HEADER_BYTES, FrameHeader, KIND_EVENT, SALT_BYTES, back_distance, frame_bytes, slot_bytes, slot_crc,
 };
-use chainring_format::hash::{self, EventContent, Hash, LeafFields};
+use chainring_format::hash::{self, EventContent, Hash, Leaf, LeafFields};
 use chainring_format::limits::{ENGINE_LANE, SEGMENT_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader};
 use chainring_format::{EventId, Link, StreamId, align};
@@ -402,7 +402,7 @@ impl Writer<'_> {
         });
         let log_id = self.log_id;
         let first = if is_event { hash::name_commit(&Link(log_id), name) } else { [0; 32] };
-        header.link = hash::link(&hash::leaf(&LeafFields {
+        header.link = Leaf::new(&LeafFields {
             kind: header.kind,
             bucket,
             version: header.version.get(),
@@ -410,7 +410,8 @@ impl Writer<'_> {
             digest: &digest,
             prev_bucket: &lane.map_or(if is_event { log_id } else { [0; 32] }, |head| head.link.0),
             prev_stream: &stream.map_or(first, |head| head.link.0),
-        }))
+        })
+        .link()
         .0;
         if self.lies.iter().any(|lie| lie.structure == self.structures && lie.offset >= 88) {
             self.lie(header.as_mut_bytes());

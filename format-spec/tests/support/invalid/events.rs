@@ -102,7 +102,7 @@ fn kinds() -> Vec<Case> {
     // What position 0 holds gives the log id, so its own link cannot be made of it.
     draft.prev_bucket = [0; 32];
     draft.prev_stream = [0; 32];
-    first.log_id = hash::link(&draft.leaf().1).0;
+    first.log_id = draft.leaf().1.link().0;
     first.next_segment(512);
     first.place(&draft);
     first.commit();
