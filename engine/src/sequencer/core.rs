@@ -9,20 +9,19 @@ use std::ops::Range;
 use chainring_format::align;
 use chainring_format::commit::{CommitTrailer, FLAG_CLOSED, TRAILER_BYTES};
 use chainring_format::footer::{self, FooterContent};
-use chainring_format::frame::{FrameFields, KIND_EVENT, back_distance};
-use chainring_format::hash::{self, Hash, Leaf, LeafFields};
+use chainring_format::hash::{self, Hash};
 use chainring_format::lanes::{LaneEvent, Lanes};
 use chainring_format::limits::BATCH_BYTES_MAX;
-use chainring_format::{EventId, Link, Position, Version};
+use chainring_format::{EventId, Link, Position};
 use zerocopy::FromZeros;
 
 use super::brakes::Brakes;
-use super::decide::{Found, Refusal, Target, decide};
-use super::heads::{Birth, Buckets, Directory, STRETCH, StreamHead};
+use super::decide::{Found, Refusal, decide};
+use super::heads::{Buckets, Directory, STRETCH};
 use super::live::Reach;
 use super::pipeline::Pipeline;
 use super::remember::{Mark, Remembered};
-use super::request::{Answer, Content, EventReceipt, Load, PreparedEvent, Receipt, RequestView};
+use super::request::{Answer, Load, PreparedEvent, RequestView};
 use super::{Reply, Shared, Submission, UNSYNCED_NS_MAX};
 use crate::condition::Durability;
 use crate::disk::{Access, DirectoryLock, Disk, DiskFile, Environment};
@@ -368,90 +367,6 @@ impl Core {
         }
         self.clock_read = Some((real, monotonic));
         Ok(real.max(self.time_ns))
-    }
-
-    /// Assigns positions, versions and links, and puts the frames into the image. Cannot fail: everything was decided and counted before.
-    fn place(&mut self, request: RequestView<'_>, durability: Durability, directory: &mut Directory) -> Receipt {
-        let batch_count = request.batch_count();
-        let mut receipts = Vec::with_capacity(if request.batch { request.events.len() } else { 0 });
-        let targets = std::mem::take(&mut self.found.targets);
-        // Numbers of the request's new streams, as far as they have one.
-        let mut news = Vec::new();
-        for (((event, content), &target), index) in request.contents().zip(&targets).zip(0_u32..) {
-            let number = match target {
-                Target::Known(number) => Some(number),
-                Target::New(place) => news.get(place).copied(),
-            };
-            let head = number.map(|number| directory.head(number));
-            let receipt = self.place_event(event, content, head, (if request.batch { index } else { 0 }, batch_count));
-            let (version, position, link) = (receipt.version.0, receipt.position.0, receipt.link);
-            match number {
-                Some(number) => directory.advance(number, version, position, link),
-                None => {
-                    let birth = Some(Birth { position, name_rest: event.stream.name_rest });
-                    let head = StreamHead { version, position, link, birth };
-                    news.push(directory.add_stream(event.stream.id, head));
-                }
-            }
-            directory.add_id(event.event_id, position);
-            if request.batch {
-                receipts.push(receipt);
-            } else {
-                self.found.targets = targets;
-                return Receipt { events: receipt.into(), epoch: self.epoch, durability, duplicate: false };
-            }
-        }
-        self.found.targets = targets;
-        Receipt { events: receipts.into(), epoch: self.epoch, durability, duplicate: false }
-    }
-
-    fn place_event(
-        &mut self,
-        event: &PreparedEvent,
-        content: Content<'_>,
-        head: Option<StreamHead>,
-        (batch_index, batch_count): (u32, u32),
-    ) -> EventReceipt {
-        let position = self.next_position;
-        let bucket = event.stream.id.bucket();
-        let bucket_head = self.buckets.get(bucket);
-        let version = head.map_or(0, |head| head.version) + 1;
-        let prev_stream = head.map_or_else(|| hash::name_commit(&self.log_id, content.name()), |head| head.link.0);
-        let link = Leaf::new(&LeafFields {
-            kind: KIND_EVENT,
-            bucket,
-            version,
-            recorded_at_ns: self.time_ns,
-            digest: event.digest.as_ref().expect("the caller or the leader has hashed it"),
-            prev_bucket: &bucket_head.map_or(self.log_id, |head| head.link).0,
-            prev_stream: &prev_stream,
-        })
-        .link();
-        self.writer.place_frame(
-            position,
-            &FrameFields {
-                kind: KIND_EVENT,
-                version,
-                recorded_at_ns: self.time_ns,
-                bucket_back: back_distance(position, bucket_head.map(|head| head.position)),
-                stream_back: back_distance(position, head.map(|head| head.position)),
-                batch_index,
-                batch_count,
-                stream_id: event.stream.id,
-                event_id: event.event_id,
-                link,
-                name: if version == 1 { content.name() } else { "" },
-                metadata: content.metadata,
-                body: content.body,
-                salt: event.salt.as_ref(),
-                slot_crc: event.slot_crc,
-            },
-        );
-        self.buckets.advance(bucket, position, link);
-        self.links.push(link);
-        self.link_buckets.push(bucket);
-        self.next_position += 1;
-        EventReceipt { position: Position(position), version: Version(version), link }
     }
 
     /// Closes the commit under construction and launches it with its answers. `None` if nothing is left to be written by the caller.

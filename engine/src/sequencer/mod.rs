@@ -36,6 +36,7 @@ mod live;
 mod pack;
 mod parcels;
 mod pipeline;
+mod place;
 mod recover;
 mod remember;
 mod request;
