@@ -285,7 +285,7 @@ fn the_client_of_opentimestamps_takes_our_notes_and_proofs() {
     seal(&place, 5);
 
     // The note as it is, stamped by the client.
-    let stamped = ots(&["stamp", "-c", &url, "-m", "1", &path("first.note")]);
+    let stamped = ots(&["stamp", "--timeout", "60", "-c", &url, "-m", "1", &path("first.note")]);
     assert_eq!(stamped.code, 0, "{}", stamped.err);
     fs::rename(path("first.note.ots"), path("theirs.ots")).unwrap();
     assert_eq!(bind("theirs.ots").json()["says"], format!("pending at {url}"));
