@@ -277,7 +277,14 @@ fn the_client_of_opentimestamps_takes_our_notes_and_proofs() {
     let url = calendar_and_node(is_mined.clone());
     let ots = |args: &[&str]| {
         let mut ots = python("otsclient").unwrap();
-        ots.args(["-c", "from otsclient.ots import main; main()", "--no-cache", "--no-default-whitelist", "--whitelist", &url]);
+        ots.env("TZ", "UTC").args([
+            "-c",
+            "from otsclient.ots import main; main()",
+            "--no-cache",
+            "--no-default-whitelist",
+            "--whitelist",
+            &url,
+        ]);
         ots.args(["--bitcoin-node", &url.replace("http://", "http://user:word@")]).args(args);
         Ran::of(ots.output().unwrap())
     };
@@ -312,8 +319,11 @@ fn the_client_of_opentimestamps_takes_our_notes_and_proofs() {
         assert_eq!(verified.code, 0, "{}", verified.err);
         assert!(verified.err.contains(&format!("Bitcoin block {HEIGHT} attests existence as of 2023-11-14")), "{}", verified.err);
     }
-    // What is changed says the same to both, or nothing.
     let upgraded = fs::read(path("ours.ots")).unwrap();
+    let at = upgraded.windows(8).position(|bytes| bytes == b"promised").unwrap();
+    place.write("other.ots", [&upgraded[..at], b"Promised", &upgraded[at + 8..]].concat());
+    assert_ne!(ots(&["verify", "-f", &path("first.note"), &path("other.ots")]).code, 0, "it does not lead to the block");
+    // What is changed says the same to both, or nothing.
     let forked = [&upgraded[..65], &[0xFF], &pending("https://a.example"), &hashed_with(&[9; 100]), &in_block(7)].concat();
     for proof in [&upgraded, &forked] {
         let changed = changes(proof);
