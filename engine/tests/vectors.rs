@@ -63,13 +63,20 @@ fn valid_stores_open_for_reading_and_writing_and_damaged_ones_are_left_alone() {
         let copy = tempfile::tempdir().unwrap();
         copy_store(&vector.join("store"), copy.path());
         match Log::open(copy.path()) {
-            Ok(log) => drop(log.append(chainring::Event::new("after", "Appended")).unwrap()),
+            Ok(log) => {
+                log.append(chainring::Event::new("after", "Appended")).unwrap();
+                log.reindex().unwrap();
+                log.close().unwrap();
+            }
             // A store that a newer version wrote may be read and not be written.
             Err(OpenError::Unsupported { .. }) => continue,
             Err(error) => panic!("{}: {error}", vector.display()),
         }
         let report = verify(copy.path(), &VerifyOptions::default()).unwrap();
         assert_eq!(report.fault, None, "{}", vector.display());
+        // Now that there is an index, of what is in it only the first record is read.
+        let again = Log::open(copy.path()).unwrap_or_else(|error| panic!("{}: {error}", vector.display()));
+        assert_eq!((again.stats().records, again.origin()), (report.records, store.origin()), "{}", vector.display());
     }
     for vector in vectors("invalid") {
         let copy = tempfile::tempdir().unwrap();

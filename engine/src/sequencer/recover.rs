@@ -10,15 +10,15 @@ use chainring_format::commit::{CommitTrailer, TRAILER_BYTES};
 use chainring_format::frame::{FrameView, genesis_origin};
 use chainring_format::hash::Hash;
 use chainring_format::segment::{SegmentHeader, file_name, number_of};
-use chainring_format::{Link, Violation};
+use chainring_format::{Link, Mark, Violation};
 
 use super::heads::{Birth, Buckets, Directory, STRETCH, StreamHead, name_rest};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::index::{Index, Summary};
 use crate::segment::{
-    Again, Bad, Catalog, Commit, Cursor, FileBuffer, PositionTables, SHORTENED, Segment, Tail, Unread, closing_commit, judge, offset_entry,
-    open_segment, records_guessed, reserved_bytes,
+    Again, Bad, Catalog, Commit, Cursor, FileBuffer, Frames, PositionTables, SHORTENED, Segment, Tail, Unread, closing_commit, judge,
+    offset_entry, open_segment, records_guessed, reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -373,7 +373,7 @@ impl Scan {
         let origin = match self.origin {
             Some(origin) => origin,
             // Its segment was not read.
-            None => origin(&**disk, log_id)?,
+            None => origin(&**disk, &self.catalog, log_id)?,
         };
         Ok(Recovered {
             catalog: self.catalog,
@@ -558,7 +558,7 @@ impl Scan {
 }
 
 /// Name of the log, from its first record, which is all of the first segment that is read here.
-fn origin(disk: &dyn Disk, log_id: Link) -> Result<String, OpenError> {
+fn origin(disk: &dyn Disk, catalog: &Catalog, log_id: Link) -> Result<String, OpenError> {
     let name = file_name(1);
     let (file, header) = open_segment(disk, 1, Access::Read)?;
     let mut buffer = FileBuffer::default();
@@ -566,7 +566,11 @@ fn origin(disk: &dyn Disk, log_id: Link) -> Result<String, OpenError> {
     let at = header.start();
     let fault = |violation| OpenError::Damaged(Fault::new(FaultKind::Corrupt, name.clone(), at, violation).at_position(0));
     let bytes = buffer.get(at as usize..).unwrap_or_default();
-    let genesis = FrameView::parse(bytes, Seed::new(&header.salt).mask(at)).map_err(fault)?;
+    let genesis = match Mark::of(bytes) {
+        // Commits without frames may stand before it; no writer of ours makes any there.
+        Mark::Padding | Mark::Trailer => Frames::new(catalog, 0).next_frame()?,
+        _ => FrameView::parse(bytes, Seed::new(&header.salt).mask(at)).map_err(fault)?,
+    };
     genesis.check(0).map_err(fault)?;
     if genesis.link() != log_id {
         let violation = Violation { rule: "S6", why: "the header has the id of another log" };

@@ -105,6 +105,11 @@ pub(crate) struct Genesis {
 impl Store {
     /// A store whose genesis record carries a lie.
     pub(crate) fn with_genesis(name: &str, block_bytes: u32, lie: impl FnOnce(&mut Genesis)) -> Store {
+        Store::with_genesis_behind(0, name, block_bytes, lie)
+    }
+
+    /// The same behind so many commits without frames.
+    pub(crate) fn with_genesis_behind(commits: usize, name: &str, block_bytes: u32, lie: impl FnOnce(&mut Genesis)) -> Store {
         let mut store = Store::empty(name);
         let mut body = GenesisBody::new_zeroed();
         body.nonce = store.derived("nonce");
@@ -119,6 +124,7 @@ impl Store {
         draft.body.truncate(body_bytes.unwrap_or(usize::MAX));
         store.log_id = draft.leaf().1.link().0;
         store.next_segment(block_bytes);
+        (0..commits).for_each(|_| store.commit_with(|trailer| trailer.time_ns = 0.into()));
         store.place(&draft);
         store.commit();
         store

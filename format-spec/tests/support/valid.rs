@@ -123,6 +123,12 @@ fn commits() -> Vec<Case> {
     empty.commit();
     empty.close();
 
+    let mut behind = Store::with_genesis_behind(2, "empty-commits-before-genesis", 512, |_| {});
+    behind.lone(&event("order-1", "behind commits without frames"));
+    behind.next_segment(512);
+    behind.lone(&event("order-1", "in another segment"));
+    behind.close();
+
     let mut wide = Store::new("block-4096", 4096);
     wide.event(&event("order-1", painted(0, 3000)));
     wide.event(&event("order-1", painted(0, 900)));
@@ -132,6 +138,7 @@ fn commits() -> Vec<Case> {
         one_block("padding-8-bytes", "eight bytes of padding", 8, 512),
         Case::valid(&longest, "the longest padding: the frames leave 8 bytes too few for the trailer, so a whole block follows"),
         Case::valid(&empty, "commits without frames, with and without news of the watermark"),
+        Case::valid(&behind, "commits without frames before the genesis record, and another segment"),
         Case::valid(&wide, "commits in blocks of 4096 bytes, one of two blocks"),
     ]
 }
