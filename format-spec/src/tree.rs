@@ -25,6 +25,7 @@ fn node_two(pairs: [[&Hash; 2]; 2]) -> [Hash; 2] {
     two_blocks::two([&messages[0], &messages[1]])
 }
 
+/// What a node is the hash of.
 fn message(left: &Hash, right: &Hash) -> Message {
     let mut message = two_blocks::padding(2 * size_of::<Hash>());
     let node = message.as_flattened_mut();

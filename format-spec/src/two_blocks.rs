@@ -1,4 +1,4 @@
-//! SHA-256 of messages that fill two blocks with their padding, as every leaf and every node of the tree does (FORMAT.md sections 7.4 and 7.5).
+//! SHA-256 of messages that fill two blocks with their padding, as every leaf and every node of the tree does (FORMAT.md sections 7.2 and 7.6).
 //!
 //! What pads them stands at a fixed place, so a hasher that takes messages of any length would only cost more.
 

@@ -24,7 +24,7 @@ struct Placing<'a> {
 }
 
 impl Core {
-    /// Cannot fail: everything was decided and counted before.
+    /// Places the events of a request. Cannot fail: everything was decided and counted before.
     ///
     /// Two events in a row whose buckets differ do not hang on each other: their links are made side by side.
     pub(super) fn place(&mut self, request: RequestView<'_>, durability: Durability, directory: &mut Directory) -> Receipt {

@@ -27,8 +27,8 @@ const TOGETHER: usize = 32;
 /// Which event ids a log has: eight bytes of a hash for each, in one flat piece of memory, in huge pages where the system has them, two places in three
 /// taken. A hash of zero is a free place.
 ///
-/// That two ids have one hash happens to nobody who does not know the seed, once in 2^64 pairs; so where one is met again, the caller is asked whether the
-/// id is, too.
+/// Two ids have one hash once in 2^64 pairs, and who does not know the seed can't look for such. So where a hash is met again, the caller is asked whether
+/// the id is, too.
 #[derive(Debug)]
 pub(super) struct EventIds {
     places: MmapMut,
