@@ -307,9 +307,10 @@ impl Writer<'_> {
         header.number = number.into();
         header.first_position = self.position.into();
         header.log_id = self.log_id;
+        header.created_at_ns = self.time_ns.into();
         if number == 1 {
-            let genesis = segment.commits.first().and_then(|commit| commit.frames.first());
-            self.time_ns = genesis.map_or(0, |genesis| genesis.header.recorded_at_ns.get());
+            let genesis = segment.commits.iter().find_map(|commit| commit.frames.first());
+            header.created_at_ns = genesis.map_or(0.into(), |genesis| genesis.header.recorded_at_ns);
         } else {
             (header.prev_end_offset, header.prev_footer_bytes, header.prev_cut_bytes) =
                 (self.before.0.into(), self.before.1.into(), self.before.2.into());
@@ -319,7 +320,6 @@ impl Writer<'_> {
                 head.map_or((0, Link(self.log_id)), |head| (head.count, head.link))
             });
         }
-        header.created_at_ns = self.time_ns.into();
         header
     }
 
