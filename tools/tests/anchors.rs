@@ -12,7 +12,7 @@ use chainring::Log;
 use chainring_tools::fuzzing::{read_proof, read_stamp};
 use common::http::serve;
 use common::sealed::append;
-use common::{Place, Ran, hex, python, ran, run, sha256, text, unhex};
+use common::{Place, Ran, answers, hex, python, ran, run, sha256, text, unhex};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -219,16 +219,6 @@ fn changes(bytes: &[u8]) -> Vec<Vec<u8>> {
     [bytes.to_vec()].into_iter().chain((0..bytes.len()).flat_map(of_byte)).chain([[bytes, &[0]].concat()]).collect()
 }
 
-/// What a program that reads names of files says of each of these contents.
-fn answers(program: &mut Command, place: &Place, contents: &[Vec<u8>]) -> Vec<String> {
-    let names = contents.iter().enumerate().map(|(index, content)| place.write(&format!("{index}.changed"), content));
-    let list = place.write("list", names.map(|name| format!("{}\n", name.display())).collect::<String>());
-    let output = program.stdin(fs::File::open(list).unwrap()).output().unwrap();
-    let answers: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    assert_eq!(answers.len(), contents.len(), "{}", String::from_utf8_lossy(&output.stderr));
-    answers
-}
-
 /// A calendar, and the node of a chain of blocks that the calendar's promises get into.
 fn calendar_and_node(is_mined: Arc<AtomicBool>) -> String {
     let (promised, mined) = (b"promised", b"mined");
@@ -276,7 +266,7 @@ fn the_client_of_opentimestamps_takes_our_notes_and_proofs() {
     let is_mined = Arc::new(AtomicBool::new(false));
     let url = calendar_and_node(is_mined.clone());
     let ots = |args: &[&str]| {
-        let mut ots = python("otsclient").unwrap();
+        let mut ots = Command::new("python3");
         ots.env("TZ", "UTC").args([
             "-c",
             "from otsclient.ots import main; main()",
@@ -327,8 +317,7 @@ fn the_client_of_opentimestamps_takes_our_notes_and_proofs() {
     let forked = [&upgraded[..65], &[0xFF], &pending("https://a.example"), &hashed_with(&[9; 100]), &in_block(7)].concat();
     for proof in [&upgraded, &forked] {
         let changed = changes(proof);
-        let mut reader = python("opentimestamps").unwrap();
-        let read = answers(reader.arg(script("read_ots.py")), &place, &changed);
+        let read = answers(Command::new("python3").arg(script("read_ots.py")), &place, &changed);
         let mut taken = 0;
         for (read, changed) in read.iter().zip(&changed) {
             let ours = read_proof(changed).map_or("no".to_owned(), |(digest, says)| format!("{} {says}", hex(&digest)));

@@ -9,7 +9,7 @@ use base64ct::{Base64, Encoding};
 use chainring::Position;
 use chainring_reader::{Checkpoint, Claim, Policy, Proved, Trust, VerifierKey, check};
 use common::sealed::{Sealed, append};
-use common::{Place, ran, run, text, verifier_in_python};
+use common::{Place, answers, ran, run, text, verifier_in_python};
 
 fn trusting(key: &str) -> Trust {
     Trust { policy: Some(Policy::of_key(VerifierKey::parse(key).unwrap())), saved: None }
@@ -132,12 +132,10 @@ fn the_verifier_in_python_agrees() {
         prover.stream("nobody", None).unwrap(),
     ];
     let trust = trusting(&first_key);
-    let mut files = Vec::new();
+    let mut contents = Vec::new();
     let mut expected = Vec::new();
     let mut add = |bytes: &[u8]| {
-        let path = place.join(&format!("{}.proof", files.len()));
-        fs::write(&path, bytes).unwrap();
-        files.push(path);
+        contents.push(bytes.to_vec());
         expected.push(match std::str::from_utf8(bytes).map(|text| check(text, &trust)) {
             Ok(Ok(proved)) => (true, Some(proved.events.len() as u64)),
             Ok(Err(refused)) => (false, Some(refused.step.into())),
@@ -159,21 +157,18 @@ fn the_verifier_in_python_agrees() {
             }
         }
     }
-    let list = place.write("list", files.iter().map(|path| format!("{}\n", path.display())).collect::<String>());
-    let output = batch.args(["--batch", "--key", &first_key]).stdin(fs::File::open(list).unwrap()).output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(told.lines().count(), files.len(), "{}", String::from_utf8_lossy(&output.stderr));
-    for ((line, expected), file) in told.lines().zip(&expected).zip(&files) {
+    let told = answers(batch.args(["--batch", "--key", &first_key]), &place, &contents);
+    for ((line, expected), content) in told.iter().zip(&expected).zip(&contents) {
         let answer: serde_json::Value = serde_json::from_str(line).unwrap();
         let said = (
             answer["ok"].as_bool().unwrap(),
             if expected.0 { answer["events"].as_array().map(|all| all.len() as u64) } else { answer["step"].as_u64() },
         );
-        assert_eq!(said, *expected, "{}: {line}", file.display());
+        assert_eq!(said, *expected, "{}: {line}", String::from_utf8_lossy(content));
     }
     // With a saved checkpoint, too.
     let note = place.write("saved.note", saved_note);
-    let alone = alone.arg(&files[0]).arg("--saved-checkpoint").arg(note).output().unwrap();
+    let alone = alone.arg(place.join("0.content")).arg("--saved-checkpoint").arg(note).output().unwrap();
     assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
 }
 

@@ -186,6 +186,16 @@ pub(crate) fn python(modules: &str) -> Option<Command> {
     is_there.then(|| Command::new("python3"))
 }
 
+/// What a program that reads names of files says of each of these contents, a line each. The first is in `0.content`, and so on.
+pub(crate) fn answers(program: &mut Command, place: &Place, contents: &[Vec<u8>]) -> Vec<String> {
+    let names = contents.iter().enumerate().map(|(index, content)| place.write(&format!("{index}.content"), content));
+    let list = place.write("list", names.map(|name| format!("{}\n", name.display())).collect::<String>());
+    let output = program.stdin(fs::File::open(list).unwrap()).output().unwrap();
+    let answers: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(answers.len(), contents.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    answers
+}
+
 /// The verifier in Python, if what it needs is there.
 pub(crate) fn verifier_in_python() -> Option<Command> {
     let mut python = python("blake3, cryptography")?;
