@@ -58,10 +58,13 @@ impl EventIds {
             for (hash, id) in hashes.iter_mut().zip(group) {
                 *hash = if *id == EventId::default() { 0 } else { self.mixer.hash_id(&id.0).max(1) };
             }
-            let places = self.places();
+            self.make_room(group.len());
+            let places = places_mut(&mut self.places);
             black_box(hashes.iter().fold(0, |all, hash| all ^ places[home(*hash, places.len())]));
             for (hash, index) in hashes.iter().zip(first..).filter(|(hash, _)| **hash != 0) {
-                if !self.insert(*hash) && is_known(index) {
+                if insert(places, *hash) {
+                    self.count += 1;
+                } else if is_known(index) {
                     return Some(index);
                 }
             }
@@ -69,36 +72,35 @@ impl EventIds {
         None
     }
 
-    fn places(&self) -> &[u64] {
-        <[u64]>::ref_from_bytes(&self.places).expect("it was made of whole places")
-    }
-
-    /// `false` if it was there.
-    fn insert(&mut self, hash: u64) -> bool {
-        let count = self.count;
-        let places = <[u64]>::mut_from_bytes(&mut self.places).expect("it was made of whole places");
-        if count > places.len() / 4 * 3 {
-            self.grow();
-            return self.insert(hash);
+    /// Grows if so many more would leave too few places free.
+    fn make_room(&mut self, more: usize) {
+        let places = places_mut(&mut self.places);
+        if self.count + more <= places.len() / 4 * 3 {
+            return;
         }
-        let mut place = home(hash, places.len());
-        while places[place] != 0 {
-            if places[place] == hash {
-                return false;
-            }
-            place = if place + 1 == places.len() { 0 } else { place + 1 };
-        }
-        places[place] = hash;
-        self.count += 1;
-        true
-    }
-
-    fn grow(&mut self) {
-        let mut larger = EventIds { mixer: self.mixer, ..EventIds::new(self.count * 2) };
-        let all = self.places().iter().filter(|hash| **hash != 0);
-        all.for_each(|hash| assert!(larger.insert(*hash), "a hash is in one place"));
+        let mut larger = EventIds { mixer: self.mixer, count: self.count, ..EventIds::new(self.count * 2) };
+        let room = places_mut(&mut larger.places);
+        let all = places.iter().filter(|hash| **hash != 0);
+        all.for_each(|hash| assert!(insert(room, *hash), "a hash is in one place"));
         *self = larger;
     }
+}
+
+fn places_mut(memory: &mut MmapMut) -> &mut [u64] {
+    <[u64]>::mut_from_bytes(memory).expect("it was made of whole places")
+}
+
+/// `false` if it was there. There is a free place.
+fn insert(places: &mut [u64], hash: u64) -> bool {
+    let mut place = home(hash, places.len());
+    while places[place] != 0 {
+        if places[place] == hash {
+            return false;
+        }
+        place = if place + 1 == places.len() { 0 } else { place + 1 };
+    }
+    places[place] = hash;
+    true
 }
 
 /// The place that a hash points to, of so many: any number, not only powers of two.
