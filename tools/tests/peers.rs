@@ -238,13 +238,12 @@ fn go_takes_our_notes_and_keys_and_we_take_its_own() {
     let signed = base64(format!("{text_of_note}\n"));
     assert_eq!(go.ask(&format!("note {last_key} {}", base64(note))), Some(signed.clone()));
     assert_eq!(go.ask(&format!("note {first_key} {}", base64(note))), None, "it is not this key's");
-    let mut refused = 0;
+    // The last sign of 68 bytes in base64 has two bits that stand for nothing, which Go does not look at.
+    let last = note.rfind('=').unwrap() - 1;
     for at in 0..note.len() {
         let said = go.ask(&format!("note {last_key} {}", base64(changed(note.as_bytes(), at))));
-        assert!(said.is_none() || said == Some(signed.clone()), "byte {at}");
-        refused += usize::from(said.is_none());
+        assert!(said.is_none() || (at == last && said == Some(signed.clone())), "byte {at}");
     }
-    assert_eq!(refused, note.len(), "no byte of a note is free");
     // Ed25519 has one signature for a text: what Go signs with the file of our key is our note, byte for byte.
     let private = text(place.join("second"));
     assert_eq!(go.ask(&format!("sign {} {signed}", private.trim_end())), Some(base64(note)));
