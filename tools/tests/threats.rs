@@ -10,7 +10,7 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use chainring::{Event, KeyFile, Log, Options, Position, SealError, Sealer};
 use chainring_reader::{Checkpoint, Policy, Trust, VerifierKey, check};
-use common::{Place, verifier_in_python};
+use common::{Place, copy_log, verifier_in_python};
 use sha2::{Digest, Sha256};
 
 const ORIGIN: &str = "bank.example/ledger";
@@ -135,20 +135,12 @@ fn a_rewrite_with_the_stolen_key_is_refused_by_whoever_saved_a_checkpoint() {
     assert_eq!(verifier(Some(&forged_note)).refuses_at(&place, &proof), None, "whoever saved only the forgery cannot tell");
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
 /// Row 3: the log is put back to an older state, with the checkpoint that was valid then.
 #[test]
 fn an_older_valid_state_is_refused_by_whoever_saved_a_later_one() {
     let place = Place::new("threat-3");
     let (log, sealer, key, older) = honest(&place);
-    copy(&place.log(), &place.join("older"));
+    copy_log(&place.log(), &place.join("older"));
     transfers(&log, 200..250);
     let newer = sealer.seal().unwrap().note;
     drop(sealer);
@@ -170,7 +162,7 @@ fn two_views_are_refused_by_whoever_sees_both() {
     let (log, sealer, key, before) = honest(&place);
     drop(sealer);
     log.close().unwrap();
-    copy(&place.log(), &place.join("fork"));
+    copy_log(&place.log(), &place.join("fork"));
     let view = |directory: &Path, key: Arc<KeyFile>, amounts: std::ops::Range<u64>| {
         let log = crate::log(directory);
         let sealer = log.sealer(key).unwrap();
