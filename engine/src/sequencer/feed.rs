@@ -15,7 +15,7 @@ const WAKING_LINKS: usize = LINKS_MAX / 2;
 
 /// A record as the tree and the heads see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Leaf {
+pub(crate) struct LinkedRecord {
     pub link: Link,
     /// Bucket of an event; `None` for the engine's own records.
     pub bucket: Option<u16>,
@@ -26,7 +26,7 @@ pub(crate) struct Leaf {
 pub(crate) struct Stretch {
     /// Position of the first one.
     pub first: u64,
-    pub leaves: Vec<Leaf>,
+    pub leaves: Vec<LinkedRecord>,
 }
 
 impl Stretch {
@@ -67,7 +67,8 @@ impl Feed {
         if kept.end() != first || before + links.len() > LINKS_MAX {
             return;
         }
-        let leaf = |(link, bucket): (&Link, &u16)| Leaf { link: *link, bucket: Some(*bucket).filter(|bucket| *bucket != ENGINE_LANE) };
+        let leaf =
+            |(link, bucket): (&Link, &u16)| LinkedRecord { link: *link, bucket: Some(*bucket).filter(|bucket| *bucket != ENGINE_LANE) };
         kept.leaves.extend(links.iter().zip(buckets).map(leaf));
         let is_much = before < WAKING_LINKS && kept.leaves.len() >= WAKING_LINKS;
         drop(kept);

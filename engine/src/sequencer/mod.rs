@@ -52,7 +52,7 @@ pub use brakes::{Requirement, Stop};
 pub(crate) use chores::Chores;
 use cold::Births;
 use feed::Feed;
-pub(crate) use feed::{Leaf, Stretch};
+pub(crate) use feed::{LinkedRecord, Stretch};
 pub(crate) use heads::Buckets;
 use heads::Directory;
 pub(crate) use pack::{Looked, Packer};

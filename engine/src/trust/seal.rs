@@ -23,7 +23,7 @@ use crate::disk::{Access, Disk, Environment, read_small};
 use crate::error::{AppendError, ReadError};
 use crate::log::Log;
 use crate::segment::Catalog;
-use crate::sequencer::{EventReceipt, Leaf, SealingTurn, Sequencer, Shared, StatementDraft, Stretch};
+use crate::sequencer::{EventReceipt, LinkedRecord, SealingTurn, Sequencer, Shared, StatementDraft, Stretch};
 use crate::sync::model::{Mutex, lock};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -319,7 +319,7 @@ impl Inner {
     /// Takes durable records into the tree and the heads until there are `size`: from the feed, and what is not there from the log.
     fn grow(&self, state: &mut State, size: u64) -> Result<(), SealError> {
         let State { tree, heads, events, fed, .. } = state;
-        let mut note = |leaf: Leaf| {
+        let mut note = |leaf: LinkedRecord| {
             if let Some(bucket) = leaf.bucket {
                 heads.advance(bucket, leaf.link);
                 *events += 1;

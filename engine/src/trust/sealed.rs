@@ -15,7 +15,7 @@ pub(super) const BLOCK_LEVEL: u32 = 8;
 /// A record that was verified, as the tree, the heads and its successors see it: a line of the cache.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Leaf {
+pub(super) struct VerifiedRecord {
     pub link: Link,
     pub stream_id: StreamId,
     pub version: u64,
@@ -26,9 +26,9 @@ pub(super) struct Leaf {
     pub is_followed: bool,
 }
 
-const _: () = assert!(size_of::<Leaf>() == 64);
+const _: () = assert!(size_of::<VerifiedRecord>() == 64);
 
-impl Leaf {
+impl VerifiedRecord {
     /// Where it is in its segment, in bytes.
     pub(super) fn offset(&self) -> u64 {
         u64::from(self.offset) * 8
@@ -58,7 +58,7 @@ impl Statement {
 }
 
 /// Roots over all whole blocks of leaves in a segment that begins at `first_position`.
-pub(super) fn blocks(leaves: &[Leaf], first_position: u64) -> Vec<Hash> {
+pub(super) fn blocks(leaves: &[VerifiedRecord], first_position: u64) -> Vec<Hash> {
     let ahead = (first_position.wrapping_neg() % BLOCK_LEAVES) as usize;
     let whole = leaves.get(ahead..).unwrap_or_default().chunks_exact(BLOCK_LEAVES as usize);
     whole.map(|block| tree::complete(block.iter().map(|leaf| leaf.link.0).collect())).collect()
@@ -83,7 +83,7 @@ pub(super) struct Sealed {
 
 /// A segment's leaves, and how far they are taken in.
 struct Segment<'a> {
-    leaves: &'a [Leaf],
+    leaves: &'a [VerifiedRecord],
     blocks: &'a [Hash],
     first: u64,
 }
@@ -92,7 +92,7 @@ impl Sealed {
     /// Takes in the records of a segment, which are behind `buckets`; the first statement among them that does not hold, if one does not.
     pub(super) fn take_in(
         &mut self,
-        leaves: &[Leaf],
+        leaves: &[VerifiedRecord],
         blocks: &[Hash],
         statements: &[Statement],
         buckets: &Buckets,
@@ -121,7 +121,7 @@ impl Sealed {
     }
 
     /// Whether the records up to the end of a segment are those that are vouched for, as far as they reach. Once they do, that is no question any more.
-    pub(super) fn is_as_vouched(&mut self, leaves: &[Leaf], blocks: &[Hash]) -> bool {
+    pub(super) fn is_as_vouched(&mut self, leaves: &[VerifiedRecord], blocks: &[Hash]) -> bool {
         let segment = Segment { leaves, blocks, first: self.tree.size() };
         let Some(head) = self.vouched.take_if(|head| head.size <= segment.first + leaves.len() as u64) else { return true };
         let mut ahead = Sealed { tree: self.tree.clone(), ..Sealed::default() };

@@ -13,7 +13,7 @@ use chainring_format::segment::SegmentHeader;
 use chainring_format::{EventId, Link, Mark, StreamId, Violation};
 
 use super::ids::StreamSet;
-use super::sealed::{Leaf, Said, Statement, blocks};
+use super::sealed::{Said, Statement, VerifiedRecord, blocks};
 use crate::disk::DiskFile;
 use crate::error::{FaultKind, Watermark};
 use crate::segment::{
@@ -104,7 +104,7 @@ pub(super) struct SegmentFindings {
     /// Every bucket and the engine's lane, by number.
     pub buckets: Vec<Option<BucketEnd>>,
     /// Every record, from the segment's first position on.
-    pub leaves: Vec<Leaf>,
+    pub leaves: Vec<VerifiedRecord>,
     /// The id of each, zeros where it is no event.
     pub ids: Vec<EventId>,
     /// How many of them are events.
@@ -260,7 +260,7 @@ impl<'a> Walk<'a> {
         let mut streams = std::mem::take(&mut self.found.streams);
         let found = &self.found;
         let ends = found.leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_event && !leaf.is_followed);
-        let end = |(index, leaf): (_, &Leaf)| {
+        let end = |(index, leaf): (_, &VerifiedRecord)| {
             (leaf.stream_id, StreamEnd { version: leaf.version, position: found.position(index), link: leaf.link })
         };
         streams.extend(ends.map(end));
@@ -568,7 +568,14 @@ impl<'a> Walk<'a> {
         };
         found.statements.extend(said.map(|said| Statement { said, offset, position, link: frame.link() }));
         let (stream_id, version, is_event) = (frame.stream_id(), header.version.get(), frame.is_event());
-        found.leaves.push(Leaf { link: frame.link(), stream_id, version, offset: offset_entry(offset), is_event, is_followed: false });
+        found.leaves.push(VerifiedRecord {
+            link: frame.link(),
+            stream_id,
+            version,
+            offset: offset_entry(offset),
+            is_event,
+            is_followed: false,
+        });
         found.ids.push(if is_event { frame.event_id() } else { EventId::default() });
         found.events += u64::from(is_event);
         let end = &mut found.buckets[usize::from(bucket)];
@@ -589,7 +596,7 @@ impl<'a> Walk<'a> {
 /// event's back distance leads to is right if it is the stream's and not followed; nothing needs to be looked up.
 fn follow(found: &mut SegmentFindings, streams: &mut StreamSet, frame: &FrameView<'_>) -> Option<StreamEnd> {
     let id = frame.stream_id();
-    let is_newest = |leaf: &Leaf| leaf.is_event && leaf.stream_id == id && !leaf.is_followed;
+    let is_newest = |leaf: &VerifiedRecord| leaf.is_event && leaf.stream_id == id && !leaf.is_followed;
     let back = frame.header.stream_back.get() as usize;
     let named = found.leaves.len().checked_sub(back).filter(|index| found.leaves.get(*index).is_some_and(is_newest));
     let index = match named {

@@ -11,7 +11,7 @@ use chainring_format::tree::{self, Frontier, Subtrees};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::ReadError;
 use crate::segment::{Catalog, Frames};
-use crate::sequencer::Leaf;
+use crate::sequencer::LinkedRecord;
 use crate::sync::Arc;
 
 /// Name of the file with the hashes.
@@ -24,11 +24,11 @@ const STEP: u32 = 8;
 const FAN: u64 = 1 << STEP;
 
 /// Calls `each` for the records in a range, in order.
-pub(super) fn for_each_leaf(catalog: &Catalog, from: u64, to: u64, mut each: impl FnMut(Leaf)) -> Result<(), ReadError> {
+pub(super) fn for_each_leaf(catalog: &Catalog, from: u64, to: u64, mut each: impl FnMut(LinkedRecord)) -> Result<(), ReadError> {
     let mut frames = Frames::new(catalog, from);
     for _ in from..to {
         let header = frames.next_header()?;
-        each(Leaf { link: Link(header.link), bucket: header.event_bucket() });
+        each(LinkedRecord { link: Link(header.link), bucket: header.event_bucket() });
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ impl Tree {
     }
 
     /// Takes in records until there are `size`; `each` is shown every one.
-    pub(super) fn grow(&mut self, catalog: &Catalog, size: u64, mut each: impl FnMut(Leaf)) -> Result<(), ReadError> {
+    pub(super) fn grow(&mut self, catalog: &Catalog, size: u64, mut each: impl FnMut(LinkedRecord)) -> Result<(), ReadError> {
         for_each_leaf(catalog, self.size(), size, |leaf| {
             self.push(leaf.link);
             each(leaf);
