@@ -62,8 +62,8 @@ struct Body {
     salt: [u8; 16],
     seed: Seed,
     source: Source,
-    /// File offset / 8 of every eighth frame.
-    offsets: RwLock<Vec<u32>>,
+    /// File offset / 8 of every eighth frame. Of a segment that [`Unread`] opened, once somebody has asked for a frame by its position alone.
+    offsets: OnceLock<RwLock<Vec<u32>>>,
 }
 
 /// One segment, as readers see it.
@@ -80,11 +80,11 @@ pub(crate) struct Segment {
 impl Segment {
     /// A segment that is not written any more; `region` ends where its commits end.
     pub(crate) fn sealed(header: &SegmentHeader, region: Region, footer_bytes: u64, offsets: Vec<u32>) -> Segment {
-        Segment::new(header, footer_bytes, OnceLock::from(Body::new(header, Source::Sealed(region), offsets)), None)
+        Segment::new(header, footer_bytes, OnceLock::from(Body::with_offsets(header, Source::Sealed(region), offsets)), None)
     }
 
     pub(crate) fn live(header: &SegmentHeader, image: Arc<Image>, offsets: Vec<u32>) -> Segment {
-        Segment::new(header, 0, OnceLock::from(Body::new(header, Source::Live(image), offsets)), None)
+        Segment::new(header, 0, OnceLock::from(Body::with_offsets(header, Source::Live(image), offsets)), None)
     }
 
     /// A sealed segment that is opened when somebody reads it.
@@ -125,9 +125,8 @@ impl Segment {
 
     /// Offset behind the last byte that was placed; in a sealed segment, its end.
     pub(crate) fn commits_end(&self) -> u64 {
-        match (self.body.get().map(|body| &body.source), &self.unread) {
-            (Some(Source::Sealed(region)), _) => region.bytes() as u64,
-            (Some(Source::Live(image)), _) => image.placed().len() as u64,
+        match (self.body.get(), &self.unread) {
+            (Some(body), _) => body.end(),
             (None, unread) => unread.as_ref().map_or(0, |unread| unread.end),
         }
     }
@@ -148,20 +147,33 @@ impl Segment {
     /// Called by the writer when it places the frame at `position`.
     fn note_offset(&self, position: u64, offset: u64) {
         if (position - self.first_position).is_multiple_of(POSITION_STRIDE) {
-            let body = self.body.get().expect("a live segment has a body");
-            write(&body.offsets).push(offset_entry(offset));
+            write(self.growing_offsets()).push(offset_entry(offset));
         }
     }
 
     /// Adds to the position table of a segment that somebody else writes.
     pub(crate) fn add_offsets(&self, offsets: &[u32]) {
-        let body = self.body.get().expect("a live segment has a body");
-        write(&body.offsets).extend_from_slice(offsets);
+        write(self.growing_offsets()).extend_from_slice(offsets);
     }
 
-    /// The position table of a segment that was read or is written.
+    /// The position table of a segment that is written, or was until a moment ago.
     pub(crate) fn offsets(&self) -> Vec<u32> {
-        self.body.get().map(|body| read(&body.offsets).clone()).unwrap_or_default()
+        read(self.growing_offsets()).clone()
+    }
+
+    fn growing_offsets(&self) -> &RwLock<Vec<u32>> {
+        self.body.get().and_then(|body| body.offsets.get()).expect("a live segment has a body and a position table")
+    }
+
+    /// The position table, which is looked up if nobody has asked for it yet.
+    fn known_offsets<'a>(&'a self, body: &'a Body) -> Result<&'a RwLock<Vec<u32>>, ReadError> {
+        if let Some(offsets) = body.offsets.get() {
+            return Ok(offsets);
+        }
+        let unread = self.unread.as_ref().expect("a segment has a position table or knows how to get one");
+        let offsets = unread.offsets(body)?;
+        // Two who look it up at once find the same.
+        Ok(body.offsets.get_or_init(|| offsets.into()))
     }
 
     /// File offset of the frame at `position`, which this segment holds and which lies apart from what was read before.
@@ -188,7 +200,7 @@ impl Segment {
     /// File offset of the last frame at or before `position` that the position table has, and how many frames there are from it on.
     fn mark_before(&self, position: u64) -> Result<(u64, u64), ReadError> {
         let ahead = position - self.first_position;
-        let entry = read(&self.body()?.offsets).get((ahead / POSITION_STRIDE) as usize).copied();
+        let entry = read(self.known_offsets(self.body()?)?).get((ahead / POSITION_STRIDE) as usize).copied();
         let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
         Ok((offset, ahead % POSITION_STRIDE))
     }
@@ -199,13 +211,25 @@ impl Segment {
 }
 
 impl Body {
-    fn new(header: &SegmentHeader, source: Source, offsets: Vec<u32>) -> Body {
+    fn new(header: &SegmentHeader, source: Source) -> Body {
         Body {
             block_bytes: header.block_bytes.get().into(),
             salt: header.salt,
             seed: Seed::new(&header.salt),
             source,
-            offsets: RwLock::new(offsets),
+            offsets: OnceLock::new(),
+        }
+    }
+
+    fn with_offsets(header: &SegmentHeader, source: Source, offsets: Vec<u32>) -> Body {
+        Body { offsets: OnceLock::from(RwLock::new(offsets)), ..Body::new(header, source) }
+    }
+
+    /// Offset behind the last byte that was placed; of a sealed segment, where its commits end.
+    fn end(&self) -> u64 {
+        match &self.source {
+            Source::Sealed(region) => region.bytes() as u64,
+            Source::Live(image) => image.placed().len() as u64,
         }
     }
 

@@ -6,7 +6,7 @@
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::{self, FooterHeader, HeadEntry, POSITION_STRIDE};
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX};
-use chainring_format::segment::{SegmentHeader, file_name};
+use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
 use super::{Body, FileBuffer, MARK_BYTES, NO_FRAME, Source, offset_entry, read_header};
@@ -49,6 +49,7 @@ impl Unread {
         self.header.is_packed()
     }
 
+    /// What is needed to read it, but for its position table: whoever knows the offset of a frame can do without.
     pub(super) fn open(&self) -> Result<Body, ReadError> {
         let number = self.header.number.get();
         let name = file_name(number);
@@ -73,14 +74,17 @@ impl Unread {
             return Err(ReadError::Io { segment: name, offset: file_bytes, source });
         }
         let region = file.region(end as usize).map_err(io)?;
-        let body = Body::new(&header, Source::Sealed(region), Vec::new());
+        Ok(Body::new(&header, Source::Sealed(region)))
+    }
+
+    /// The position table of the file that was opened: as the index has it, or the footer, or else as the frames themselves tell.
+    pub(super) fn offsets(&self, body: &Body) -> Result<Vec<u32>, ReadError> {
         let count = self.frames().div_ceil(POSITION_STRIDE) as usize;
-        let kept = self.tables.offsets(header.first_position.get(), &header.salt).filter(|offsets| offsets.len() == count);
-        let offsets = match kept.or_else(|| self.footer_offsets(&*file, &body, end, file_bytes)) {
-            Some(offsets) => offsets,
-            None => self.walk(&body, header.start(), end)?,
-        };
-        Ok(Body { offsets: offsets.into(), ..body })
+        let kept = self.tables.offsets(self.header.first_position.get(), &body.salt).filter(|offsets| offsets.len() == count);
+        match kept.or_else(|| self.footer_offsets(body)) {
+            Some(offsets) => Ok(offsets),
+            None => self.walk(body),
+        }
     }
 
     fn frames(&self) -> u64 {
@@ -88,11 +92,17 @@ impl Unread {
     }
 
     /// The position table of the footer, if there is a footer and it holds. A reader can do without.
-    fn footer_offsets(&self, file: &dyn DiskFile, body: &Body, end: u64, file_bytes: u64) -> Option<Vec<u32>> {
-        let count = self.frames().div_ceil(POSITION_STRIDE) as usize;
-        if self.footer_bytes == 0 || self.footer_bytes > file_bytes - end {
+    fn footer_offsets(&self, body: &Body) -> Option<Vec<u32>> {
+        if self.footer_bytes == 0 {
             return None;
         }
+        // It was let go when it was opened, and another process may have packed it since: then its name leads to a file with another salt.
+        let (file, header) = open_segment(&*self.disk, self.header.number.get(), Access::Read).ok()?;
+        let end = body.end();
+        if header.salt != body.salt || self.footer_bytes > file.bytes().ok()?.checked_sub(end)? {
+            return None;
+        }
+        let count = self.frames().div_ceil(POSITION_STRIDE) as usize;
         let mut bytes = vec![0; usize::try_from(self.footer_bytes).ok()?];
         file.read_exact_at(&mut bytes, end).ok()?;
         let footer = footer::parse(&bytes, body.seed, end).ok()?;
@@ -105,11 +115,11 @@ impl Unread {
     }
 
     /// The same from the frames themselves.
-    fn walk(&self, body: &Body, start: u64, end: u64) -> Result<Vec<u32>, ReadError> {
+    fn walk(&self, body: &Body) -> Result<Vec<u32>, ReadError> {
         let number = self.header.number.get();
         let mut offsets = Vec::new();
-        let (mut at, mut count) = (start, 0_u64);
-        while at < end && count < self.frames() {
+        let (mut at, mut count) = (align(HEADER_BYTES as u64, body.block_bytes), 0_u64);
+        while at < body.end() && count < self.frames() {
             at = match Mark::of(body.read(number, at, MARK_BYTES)?) {
                 Mark::Frame(frame_bytes) => {
                     if count.is_multiple_of(POSITION_STRIDE) {
