@@ -745,6 +745,34 @@ fn what_stands_where_it_cannot_is_left_out_and_takes_nobody_with_it() {
     }
 }
 
+/// Masks of offsets that differ in one bit differ by the same number everywhere: what was written by so much to the wrong place, over the header of another
+/// segment, agrees with itself. It is of another time.
+#[test]
+fn what_was_written_over_the_header_of_another_segment_is_not_taken_for_its_own() {
+    for seed in 0..2 {
+        let whole = history(seed, 120, 6);
+        let records = records(&whole);
+        let names: Vec<&String> = whole.keys().collect();
+        assert!(names.len() >= 4, "{}", names.len());
+        for (from, to) in (0..names.len()).flat_map(|from| (0..names.len()).map(move |to| (from, to))).filter(|(from, to)| from != to) {
+            for distance in [2048, 8192] {
+                let Some(moved) = whole[names[from]].get(distance..2 * distance) else { continue };
+                for is_rest_lost in [false, true] {
+                    let mut damaged = whole.clone();
+                    let over = damaged.get_mut(names[to]).unwrap();
+                    let Some(start) = over.get_mut(..distance) else { continue };
+                    start.copy_from_slice(moved);
+                    if is_rest_lost {
+                        over[distance..].fill(0xA5);
+                    }
+                    let what = format!("seed {seed}, {distance} bytes of {} over {}, rest lost: {is_rest_lost}", names[from], names[to]);
+                    judge(&records, &relic(&damaged), &what);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn an_erased_body_is_listed_and_not_invented() {
     let mut whole = history(1, 40, 5);

@@ -4,6 +4,7 @@
 //! reader of the format would say do not exist (FORMAT.md S2).
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use chainring_format::checksum::Seed;
@@ -69,6 +70,8 @@ pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOption
         manifest,
         positions: Positions::default(),
         plans: Vec::new(),
+        begun: headers.iter().map(|header| (header.number.get(), header.created_at_ns.get())).collect(),
+        recorded_to_ns: 0,
         watermark: 0,
         block_bytes: headers.iter().find(|header| !header.is_packed()).map(|header| header.block_bytes.get().into()),
         batch: OpenBatch::default(),
@@ -89,7 +92,7 @@ pub(super) fn examine(disk: &dyn Disk, directory: &Path, options: &SalvageOption
             None if number == last => Successor::None,
             None => Successor::Lost { epoch: None },
             Some(Ok(header)) => Successor::Header(header),
-            Some(Err(_)) => Successor::Lost { epoch: next.and_then(|next| examiner.first_epoch(next)) },
+            Some(Err(_)) => Successor::Lost { epoch: next.and_then(|next| examiner.first_epoch(expected, next)) },
         };
         examiner.segment(number, entry, &successor, options);
     }
@@ -102,6 +105,10 @@ struct Examiner<'a> {
     manifest: Manifest,
     positions: Positions,
     plans: Vec<Plan>,
+    /// The segments that have their headers, and when the last record before each was recorded.
+    begun: Vec<(u64, u64)>,
+    /// When the last record was recorded of which a segment with its header says so.
+    recorded_to_ns: u64,
     /// Highest watermark found so far.
     watermark: u64,
     /// Block size of the segments whose headers are gone: that of the first one that has it and is not packed.
@@ -122,13 +129,20 @@ impl Examiner<'_> {
         self.close_batch();
     }
 
+    /// Between which times the records of a segment were recorded that has lost its header.
+    fn times_ns(&self, number: u64) -> RangeInclusive<u64> {
+        let behind = self.begun.partition_point(|(begun, _)| *begun <= number);
+        let before_ns = self.begun[..behind].last().map_or(0, |(_, time_ns)| *time_ns);
+        self.recorded_to_ns.max(before_ns)..=self.begun.get(behind).map_or(u64::MAX, |(_, time_ns)| *time_ns)
+    }
+
     /// Epoch of the first commit that can be found in a segment without a header.
-    fn first_epoch(&mut self, entry: &Entry) -> Option<u64> {
+    fn first_epoch(&mut self, number: u64, entry: &Entry) -> Option<u64> {
         let mut content = std::mem::take(&mut self.content);
         let outcome = content.open(self.disk, &entry.name, reserved_bytes(SEGMENT_BYTES_MAX));
         self.content = content;
         let bytes = &self.content.bytes;
-        let seed = Seed::new(&outcome.ok().and_then(|_| super::seed::find_salt(bytes))?);
+        let seed = Seed::new(&outcome.ok().and_then(|_| super::seed::find_salt(bytes, &self.times_ns(number)))?);
         // It may be packed: then its trailers end anywhere.
         let places = (0..bytes.len()).step_by(8).filter(|at| Mark::of(&bytes[*at..]) == Mark::Trailer);
         let mut trailers = places.filter_map(|at| CommitTrailer::parse(&bytes[at..], seed, at as u64).ok());
@@ -169,7 +183,7 @@ impl Examiner<'_> {
             let bytes = start - HEADER_BYTES as u64;
             self.damage(Damage { segment: entry.name.clone(), offset: HEADER_BYTES as u64, bytes, kind: DamageKind::Corrupt, why });
         }
-        let Some(salt) = header.map(|header| header.salt).or_else(|| super::seed::find_salt(bytes)) else {
+        let Some(salt) = header.map(|header| header.salt).or_else(|| super::seed::find_salt(bytes, &self.times_ns(number))) else {
             let kind = if bytes.iter().all(|byte| *byte == 0) { DamageKind::Zeroed } else { DamageKind::Corrupt };
             let kind = if content.unreadable.is_empty() { kind } else { DamageKind::Unreadable };
             self.nothing_of(entry, kind, "neither the segment header nor any record in it holds".into());
@@ -232,6 +246,9 @@ impl Examiner<'_> {
         self.records(seed, start, bytes, &found.cells, &mut plan);
         if let Some((offset, footer)) = footer {
             self.heads(bytes, offset, &footer);
+        }
+        if header.is_some() {
+            self.recorded_to_ns = trailers.iter().map(|(_, trailer)| trailer.time_ns.get()).fold(self.recorded_to_ns, u64::max);
         }
         self.watermark = trailers.iter().map(|(_, trailer)| trailer.watermark.get()).fold(self.watermark, u64::max);
         self.watermark = self.watermark.max(header.map_or(0, |header| header.first_position.get()));
