@@ -243,6 +243,9 @@ pub trait DiskFile: Send + Sync + Debug {
     /// From here on nothing is to be read but what is asked for: somebody writes behind it.
     fn read_no_further(&self) {}
 
+    /// These bytes will be asked for in a moment: the system may begin to bring them in.
+    fn read_soon(&self, _offset: u64, _bytes: u64) {}
+
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors

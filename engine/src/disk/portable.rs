@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -282,6 +283,11 @@ impl DiskFile for PortableFile {
     fn read_no_further(&self) {
         // Where it is not understood, more is read.
         let _ = fadvise(&self.file, 0, None, Advice::Random);
+    }
+
+    fn read_soon(&self, offset: u64, bytes: u64) {
+        // A hint: what cannot be brought in is met by whoever reads it.
+        let _ = fadvise(&self.file, offset, NonZeroU64::new(bytes), Advice::WillNeed);
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -123,7 +123,7 @@ impl StreamEvents<'_> {
     fn locate(&mut self) -> Result<(), ReadError> {
         let catalog = &self.view.catalog;
         let group = self.positions.split_off(self.positions.len().saturating_sub(LOCATED));
-        self.located = group.into_iter().map(|found| catalog.place(found)).collect::<Result<_, _>>()?;
+        self.located = catalog.places(&group)?;
         std::hint::black_box(catalog.touch(&self.located));
         Ok(())
     }

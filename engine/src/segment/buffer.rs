@@ -222,6 +222,19 @@ impl FileBuffer {
     }
 }
 
+/// The first bytes of a file, `limit` at most: so few that they need no memory that follows what is in the file. A file that is shorter gives what it has.
+pub(crate) fn read_start(file: &dyn DiskFile, limit: u64) -> Result<Vec<u8>, ReadFailure> {
+    let file_bytes = || file.bytes().map_err(|source| ReadFailure { offset: 0, source });
+    loop {
+        let mut start = vec![0; file_bytes()?.min(limit) as usize];
+        match read_chunk(file, &mut start, 0) {
+            // As for a whole file: it became shorter.
+            Err(failure) if failure.source.kind() == io::ErrorKind::UnexpectedEof && file_bytes()? < start.len() as u64 => {}
+            result => return result.map(|()| start),
+        }
+    }
+}
+
 /// Reads one chunk; where the device refuses, finds the first piece that it refuses.
 fn read_chunk(file: &dyn DiskFile, chunk: &mut [u8], offset: u64) -> Result<(), ReadFailure> {
     let Err(source) = file.read_exact_at(chunk, offset) else { return Ok(()) };

@@ -2,6 +2,8 @@
 //!
 //! Always: a segment's bytes below its end never change (but for erasure). Never: policy, heads, waiting.
 
+use std::collections::BTreeMap;
+
 use chainring_format::checksum::Seed;
 use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::POSITION_STRIDE;
@@ -10,7 +12,7 @@ use chainring_format::limits::PACKED_BLOCK_BYTES;
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
-use crate::disk::Region;
+use crate::disk::{DiskFile, Region};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::sync::{Arc, OnceLock, RwLock, read, write};
 
@@ -25,7 +27,7 @@ mod prepare;
 mod tail;
 mod unread;
 
-pub(crate) use buffer::{Again, FileBuffer, Pace, ReadFailure};
+pub(crate) use buffer::{Again, FileBuffer, Pace, ReadFailure, read_start};
 pub(crate) use cursor::{BAD_PADDING, Bad, CUT_PADDING, Commit, Cursor, Placed};
 pub(crate) use frames::Frames;
 pub(crate) use ground::{Ground, Zeros};
@@ -97,11 +99,16 @@ impl Segment {
     }
 
     fn body(&self) -> Result<&Body, ReadError> {
+        self.body_of(None)
+    }
+
+    /// The same; `begun` is the segment's file, if somebody has opened it for this.
+    fn body_of(&self, begun: Option<Arc<dyn DiskFile>>) -> Result<&Body, ReadError> {
         if let Some(body) = self.body.get() {
             return Ok(body);
         }
         let unread = self.unread.as_ref().expect("a segment has a body or knows how to get one");
-        let body = unread.open()?;
+        let body = unread.open(begun)?;
         // Two who open it at once find the same.
         Ok(self.body.get_or_init(|| body))
     }
@@ -267,6 +274,8 @@ impl Body {
     }
 }
 
+/// Files that are open at a time while their headers are on their way: a process may not have many.
+const BEGUN_MAX: usize = 32;
 /// What is brought in of a frame before it is read: most are no longer.
 const TOUCHED_BYTES: usize = 512;
 const CACHE_LINE_BYTES: usize = 64;
@@ -344,6 +353,29 @@ impl Catalog {
     /// Position at which the segment behind this one begins; `u64::MAX` if there is none.
     pub(crate) fn end_of(&self, index: usize) -> u64 {
         self.starts.get(index + 1).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side.
+    pub(crate) fn places(&self, found: &[Found]) -> Result<Vec<Place>, ReadError> {
+        let mut begun = BTreeMap::new();
+        for &(position, hint) in found {
+            let index = self.index_of(position);
+            let segment = self.segment(index);
+            let Some(unread) = segment.unread.as_ref().filter(|_| segment.body.get().is_none()) else { continue };
+            if begun.len() == BEGUN_MAX {
+                self.open_begun(&mut begun)?;
+            }
+            if let (Some(file), Some((offset, _))) = (begun.entry(index).or_insert_with(|| unread.begin()), hint) {
+                file.read_soon(offset, TOUCHED_BYTES as u64);
+            }
+        }
+        self.open_begun(&mut begun)?;
+        found.iter().map(|found| self.place(*found)).collect()
+    }
+
+    /// Opens segments whose headers are on their way.
+    fn open_begun(&self, begun: &mut BTreeMap<usize, Option<Arc<dyn DiskFile>>>) -> Result<(), ReadError> {
+        std::mem::take(begun).into_iter().try_for_each(|(index, file)| self.segment(index).body_of(file).map(drop))
     }
 
     /// Where the frame at a position is.

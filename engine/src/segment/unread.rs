@@ -9,7 +9,7 @@ use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
 use chainring_format::{Mark, Violation, align};
 
-use super::{Body, FileBuffer, MARK_BYTES, NO_FRAME, Source, offset_entry, read_header};
+use super::{Body, MARK_BYTES, NO_FRAME, Source, offset_entry, read_header, read_start};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
 use crate::sync::Arc;
@@ -49,12 +49,23 @@ impl Unread {
         self.header.is_packed()
     }
 
-    /// What is needed to read it, but for its position table: whoever knows the offset of a frame can do without.
-    pub(super) fn open(&self) -> Result<Body, ReadError> {
+    /// Its file, whose header is on its way. What keeps it from being opened says so again when it has to be.
+    pub(super) fn begin(&self) -> Option<Arc<dyn DiskFile>> {
+        let file = self.disk.open(&file_name(self.header.number.get()), Access::Read).ok()?;
+        file.read_soon(0, BLOCK_BYTES_DEFAULT.into());
+        Some(file)
+    }
+
+    /// What is needed to read it, but for its position table: whoever knows the offset of a frame can do without. `begun` is its file, if it is open.
+    pub(super) fn open(&self, begun: Option<Arc<dyn DiskFile>>) -> Result<Body, ReadError> {
         let number = self.header.number.get();
         let name = file_name(number);
         let io = |source| ReadError::Io { segment: name.clone(), offset: 0, source: Arc::new(source) };
-        let (file, header) = open_segment(&*self.disk, number, Access::Read).map_err(|error| match error {
+        let opened = match begun {
+            Some(file) => header_of(&*file, number).map(|header| (file, header)),
+            None => open_segment(&*self.disk, number, Access::Read),
+        };
+        let (file, header) = opened.map_err(|error| match error {
             OpenError::Damaged(fault) => ReadError::Damaged(fault),
             OpenError::Read { segment, offset, source } => ReadError::Io { segment, offset, source: Arc::new(source) },
             OpenError::Io { source, .. } => io(source),
@@ -144,15 +155,15 @@ impl Unread {
 pub(crate) fn open_segment(disk: &dyn Disk, number: u64, access: Access) -> Result<(Arc<dyn DiskFile>, SegmentHeader), OpenError> {
     let name = file_name(number);
     let file = disk.open(&name, access).map_err(OpenError::io(format!("opening {name}")))?;
-    let mut bytes = FileBuffer::default();
-    // Most blocks are no larger than this, and a store can have many segments.
-    bytes.read(&*file, BLOCK_BYTES_DEFAULT.into()).map_err(|failure| failure.of(&name))?;
-    let header = match read_header(&bytes, number) {
-        Ok(header) => header,
-        Err(_) => {
-            bytes.read(&*file, BLOCK_BYTES_MAX.into()).map_err(|failure| failure.of(&name))?;
-            read_header(&bytes, number)?
-        }
-    };
+    let header = header_of(&*file, number)?;
     Ok((file, header))
+}
+
+fn header_of(file: &dyn DiskFile, number: u64) -> Result<SegmentHeader, OpenError> {
+    let start = |limit: u32| read_start(file, limit.into()).map_err(|failure| failure.of(&file_name(number)));
+    // Most blocks are no larger than this, and a store can have many segments.
+    match read_header(&start(BLOCK_BYTES_DEFAULT)?, number) {
+        Ok(header) => Ok(header),
+        Err(_) => read_header(&start(BLOCK_BYTES_MAX)?, number),
+    }
 }

@@ -18,7 +18,7 @@ use crate::error::{Fault, FaultKind, OpenError, Watermark};
 use crate::index::{Index, Summary};
 use crate::segment::{
     Again, Bad, Catalog, Commit, Cursor, FileBuffer, Frames, PositionTables, SHORTENED, Segment, Tail, Unread, closing_commit, judge,
-    offset_entry, open_segment, records_guessed, reserved_bytes,
+    offset_entry, open_segment, read_start, records_guessed, reserved_bytes,
 };
 use crate::sync::Arc;
 
@@ -561,11 +561,10 @@ impl Scan {
 fn origin(disk: &dyn Disk, catalog: &Catalog, log_id: Link) -> Result<String, OpenError> {
     let name = file_name(1);
     let (file, header) = open_segment(disk, 1, Access::Read)?;
-    let mut buffer = FileBuffer::default();
-    buffer.read(&*file, header.start() + GENESIS_BYTES_MAX).map_err(|failure| failure.of(&name))?;
+    let start = read_start(&*file, header.start() + GENESIS_BYTES_MAX).map_err(|failure| failure.of(&name))?;
     let at = header.start();
     let fault = |violation| OpenError::Damaged(Fault::new(FaultKind::Corrupt, name.clone(), at, violation).at_position(0));
-    let bytes = buffer.get(at as usize..).unwrap_or_default();
+    let bytes = start.get(at as usize..).unwrap_or_default();
     let genesis = match Mark::of(bytes) {
         // Commits without frames may stand before it; no writer of ours makes any there.
         Mark::Padding | Mark::Trailer => Frames::new(catalog, 0).next_frame()?,
