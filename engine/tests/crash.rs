@@ -5,8 +5,8 @@ mod support;
 
 use std::sync::Arc;
 
-use chainring::disk::Environment;
 use chainring::disk::sim::{Call, Failure, Fault, SimClock, SimDisk, SimEntropy, SimRandom};
+use chainring::disk::{Disk, Environment};
 use chainring::{AppendError, Durability, Event, EventId, Opened, Options, Request};
 use support::{check, content, names_of_segments, open, read, request};
 
@@ -181,6 +181,27 @@ fn a_full_disk_refuses_before_anything_is_promised_and_is_no_end() {
     assert_eq!(content(&log).len(), appended + 1);
     log.close().unwrap();
     assert!(check(&environment).is_ok());
+}
+
+#[test]
+fn a_closed_log_stays_closed_over_segments_that_nobody_wrote_to() {
+    let mut disk = SimDisk::new().with_block_bytes(512);
+    let log = open(&disk.environment(1)).unwrap();
+    log.append(Event::new("s", "E")).unwrap();
+    log.close().unwrap();
+    // Every life finds other blocks, begins a segment, and is killed; the last one goes on in it, and brings what has ended into the index.
+    for life in 2..6 {
+        disk = disk.crash(life).with_block_bytes(if life % 2 == 0 { 4096 } else { 512 });
+        let log = open(&disk.environment(life)).unwrap();
+        assert_eq!(log.report().opened, Opened::Clean, "life {life}");
+        std::mem::forget(log);
+    }
+    let disk = disk.crash(6);
+    open(&disk.environment(6)).unwrap().close().unwrap();
+    assert!(disk.content("0000000004-0000000004.idx").is_some(), "{:?}", disk.list());
+    assert_eq!(names_of_segments(&disk).len(), 5);
+    assert_eq!(read(&disk.environment(7)).unwrap().report().opened, Opened::Clean);
+    assert_eq!(open(&disk.environment(7)).unwrap().report().opened, Opened::Clean);
 }
 
 #[test]

@@ -361,7 +361,10 @@ impl Scan {
         self.time_ns = self.time_ns.max(summary.time_ns);
         self.stated_watermark = self.stated_watermark.max(summary.watermark);
         self.watermark.raise(summary.watermark, summary.number, summary.watermark_offset);
-        self.closed = summary.is_closed;
+        // A segment without commits does not change how the last one left the log.
+        if summary.commit_digest != summary.header.prev_commit_digest {
+            self.closed = summary.is_closed;
+        }
         self.streams += summary.streams;
     }
 
