@@ -13,7 +13,7 @@ use crate::condition::Durability;
 use crate::disk::Clock;
 use crate::error::AppendError;
 use crate::ring::Slot;
-use crate::sequencer::{Answer, Content, EventReceipt, Parcel, PreparedEvent, Receipt, Sequencer};
+use crate::sequencer::{Answer, Checked, Content, EventReceipt, Parcel, PreparedEvent, Receipt, Sequencer};
 use crate::sync::Arc;
 
 /// The receipt of an append that was handed in. Dropping it does not take the append back.
@@ -86,7 +86,7 @@ impl Future for Pending {
 
 /// Compares a request with the events that bear its ids: the same content is the same append.
 fn compare(sequencer: &Sequencer, parcel: &Parcel, durability: Durability, positions: &[Option<u64>]) -> Result<Receipt, AppendError> {
-    let request = parcel.view(0);
+    let request = parcel.view(Checked::default());
     let known: Vec<u64> = positions.iter().copied().flatten().collect();
     if known.len() != positions.len() {
         return Err(AppendError::PartlyKnown { known: known.len(), of: positions.len() });

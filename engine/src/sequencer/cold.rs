@@ -7,7 +7,7 @@ use chainring_format::{EventId, StreamId};
 
 use super::decide::Cold;
 use super::heads::{Birth, StreamHead, name_rest};
-use super::request::{PreparedEvent, Required, StreamKey};
+use super::request::{Checked, PreparedEvent, Required, StreamKey};
 use super::{Sequencer, Shared};
 use crate::error::ReadError;
 use crate::index::Term;
@@ -91,16 +91,15 @@ impl Shared {
         self.indexed_to.load(Ordering::Acquire)
     }
 
-    /// Asks the index for what the directory does not have of a request. Returns up to where it was asked.
-    fn look_up(&self, events: &mut [PreparedEvent], required: &mut [Required]) -> Result<u64, ReadError> {
-        // Whatever goes from memory into the index later is looked up by the leader.
-        let checked_to = self.indexed_to();
-        if checked_to == 0 {
-            return Ok(0);
+    /// Asks the index for what the directory does not have of a request.
+    fn look_up(&self, events: &mut [PreparedEvent], required: &mut [Required]) -> Result<Checked, ReadError> {
+        // Both before anything is looked at: whatever goes from memory into the index later is looked up by the leader.
+        let checked = Checked { oblivion: self.oblivion.load(Ordering::Acquire), ids_to: self.indexed_to() };
+        if checked.ids_to == 0 {
+            return Ok(checked);
         }
         self.look_up_ids(events)?;
-        // Relaxed: seen too late, the leader looks.
-        if self.streams_from.load(Ordering::Relaxed) > 0 {
+        if checked.oblivion > 0 {
             for event in events {
                 event.cold = self.look_up_stream(&event.stream)?;
             }
@@ -108,7 +107,7 @@ impl Shared {
                 required.cold = self.look_up_stream(&required.stream)?;
             }
         }
-        Ok(checked_to)
+        Ok(checked)
     }
 
     fn look_up_ids(&self, events: &mut [PreparedEvent]) -> Result<(), ReadError> {
@@ -164,8 +163,8 @@ impl Cold for Shared {
 }
 
 impl Sequencer {
-    /// What a request needs to know from the index before it is published. Returns up to where the index was asked.
-    pub(super) fn look_up(&self, events: &mut [PreparedEvent], required: &mut [Required]) -> Result<u64, ReadError> {
+    /// What a request needs to know from the index before it is published.
+    pub(super) fn look_up(&self, events: &mut [PreparedEvent], required: &mut [Required]) -> Result<Checked, ReadError> {
         self.shared().look_up(events, required)
     }
 }

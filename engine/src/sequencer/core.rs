@@ -246,7 +246,7 @@ impl Core {
                 directory.release();
                 directory.get().touch(ahead.iter().take(STRETCH).filter_map(|drained| drained.parts().0.lone()));
             }
-            let Some((Submission { mut load, durability, reply, checked_to }, at)) = rest.next().map(Drained::split) else { break };
+            let Some((Submission { mut load, durability, reply, checked }, at)) = rest.next().map(Drained::split) else { break };
             let answer = match (self.refusal(pipeline), &mut load) {
                 (Some(refusal), _) => Answer::Failed(refusal),
                 (None, Load::Statement(draft)) => self.sequence_statement(draft, &mut answers, &mut directory, pipeline),
@@ -258,9 +258,9 @@ impl Core {
                             batch: false,
                             required: &[],
                             not_after_ns: None,
-                            checked_to,
+                            checked,
                         },
-                        Load::Parcel(parcel) => parcel.view(checked_to),
+                        Load::Parcel(parcel) => parcel.view(checked),
                         Load::Statement(_) => unreachable!("matched before"),
                     };
                     self.sequence(request, durability, &mut answers, &mut directory, pipeline)

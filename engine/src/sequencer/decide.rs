@@ -68,7 +68,7 @@ impl From<ReadError> for Refusal {
 
 /// Positions of the request's ids, if one of them is in the log. An id that was just drawn is not.
 fn known_ids(directory: &Directory, cold: &dyn Cold, request: RequestView<'_>) -> Result<Option<Vec<Option<u64>>>, ReadError> {
-    let is_checked = directory.ids_from() <= request.checked_to;
+    let is_checked = directory.ids_from() <= request.checked.ids_to;
     let find = |event: &PreparedEvent| match directory.position_of(&event.event_id) {
         None if event.known_at > 0 => Ok(Some(event.known_at)),
         None if !is_checked => cold.position(&event.event_id),
@@ -89,7 +89,7 @@ pub(super) fn decide(directory: &mut Directory, cold: &dyn Cold, request: Reques
     if let Some(positions) = known_ids(directory, cold, request)? {
         return Err(Refusal::Known(positions));
     }
-    let mut streams = Streams { directory, cold, checked_to: request.checked_to };
+    let mut streams = Streams { directory, cold, oblivion: request.checked.oblivion };
     let mut conflicts = Vec::new();
     for required in request.required {
         let number = streams.number_of(&required.stream, required.cold.as_deref(), || &required.name)?;
@@ -142,7 +142,8 @@ pub(super) fn decide(directory: &mut Directory, cold: &dyn Cold, request: Reques
 struct Streams<'a> {
     directory: &'a mut Directory,
     cold: &'a dyn Cold,
-    checked_to: u64,
+    /// When the caller looked, heads had been forgotten this often.
+    oblivion: u64,
 }
 
 impl Streams<'_> {
@@ -156,7 +157,7 @@ impl Streams<'_> {
         let number = match self.directory.recall(&stream.id) {
             Some(number) => number,
             None => {
-                let is_checked = self.directory.streams_from() <= self.checked_to;
+                let is_checked = self.directory.oblivion() == self.oblivion;
                 let head = if is_checked { evidence.copied() } else { self.cold.head(&stream.id)? };
                 let Some(head) = head else { return Ok(None) };
                 self.directory.add_stream(stream.id, head)
@@ -184,13 +185,15 @@ mod tests {
     use chainring_format::Link;
 
     use super::super::brakes::Grounds;
-    use super::super::request::{Parcel, Required};
+    use super::super::request::{Checked, Parcel, Required};
     use super::*;
 
     /// An index that knows one stream with three events, the last of them under an id.
     struct Past;
 
     const PAST: StreamId = StreamId([8; 16]);
+    /// A caller has asked for everything that `Directory::new(10, ..)` does not have.
+    const LOOKED: Checked = Checked { ids_to: 10, oblivion: 1 };
 
     impl Cold for Past {
         fn head(&self, id: &StreamId) -> Result<Option<StreamHead>, ReadError> {
@@ -239,13 +242,15 @@ mod tests {
     }
 
     fn collides(directory: &mut Directory, parcel: &Parcel, name: &str) -> bool {
-        matches!(decide(directory, &Past, parcel.view(0), &mut Found::default()), Err(Refusal::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
+        matches!(decide(directory, &Past, parcel.view(Checked::default()), &mut Found::default()), Err(Refusal::Failed(AppendError::StreamIdCollision { stream })) if stream == name)
     }
 
     #[test]
     fn a_second_name_with_the_same_id_is_refused() {
         let mut directory = Directory::new(0, 0, 0);
-        let may = |directory: &mut Directory, parcel: &Parcel| decide(directory, &Past, parcel.view(0), &mut Found::default()).is_ok();
+        let may = |directory: &mut Directory, parcel: &Parcel| {
+            decide(directory, &Past, parcel.view(Checked::default()), &mut Found::default()).is_ok()
+        };
         assert!(may(&mut directory, &parcel(&[("first", 1), ("first", 1)])));
         assert!(collides(&mut directory, &parcel(&[("first", 1), ("second", 2)]), "second"), "inside one batch");
         let head = StreamHead { version: 1, position: 1, link: Link::default(), birth: Some(Birth { position: 1, name_rest: [1; 16] }) };
@@ -264,14 +269,32 @@ mod tests {
         let mut late = parcel(&[("past", 1)]);
         late.events[0].stream.id = PAST;
         late.events[0].expected = Expected::Exactly(Version(3));
-        assert!(decide(&mut directory, &Past, late.view(0), &mut Found::default()).is_ok());
+        assert!(decide(&mut directory, &Past, late.view(Checked::default()), &mut Found::default()).is_ok());
         assert!(directory.recall(&PAST).is_some(), "it is in memory now");
         late.events[0].event_id = EventId([200; 16]);
-        let known = |directory: &mut Directory, parcel: &Parcel, checked_to| matches!(decide(directory, &Past, parcel.view(checked_to), &mut Found::default()), Err(Refusal::Known(positions)) if positions == [Some(9)]);
-        assert!(known(&mut directory, &late, 0));
-        assert!(!known(&mut directory, &late, 10), "a caller who has looked is believed");
+        let known = |directory: &mut Directory, parcel: &Parcel, checked| matches!(decide(directory, &Past, parcel.view(checked), &mut Found::default()), Err(Refusal::Known(positions)) if positions == [Some(9)]);
+        assert!(known(&mut directory, &late, Checked::default()));
+        assert!(!known(&mut directory, &late, LOOKED), "a caller who has looked is believed");
         late.events[0].known_at = 9;
-        assert!(known(&mut directory, &late, 10));
+        assert!(known(&mut directory, &late, LOOKED));
+    }
+
+    #[test]
+    fn what_its_caller_found_in_memory_and_was_forgotten_since_is_looked_up_again() {
+        let mut directory = Directory::new(0, 0, 0);
+        let past = Past.head(&PAST).unwrap().unwrap();
+        directory.add_stream(PAST, past);
+        // Its caller looks now: there is nothing to ask the index for.
+        let checked = Checked { ids_to: 10, oblivion: directory.oblivion() };
+        for _ in 0..2 {
+            drop(directory.forget(10, 10, 0));
+            directory.add_stream(StreamId([9; 16]), past);
+        }
+        assert!(directory.stream(&PAST).is_none() && directory.streams_from() <= checked.ids_to);
+        let mut request = parcel(&[("past", 1)]);
+        request.events[0].stream.id = PAST;
+        request.events[0].expected = Expected::Exactly(Version(3));
+        assert!(decide(&mut directory, &Past, request.view(checked), &mut Found::default()).is_ok(), "it is no new stream");
     }
 
     #[test]
@@ -281,15 +304,15 @@ mod tests {
         let birth = Some(Birth { position: 2, name_rest: [4; 16] });
         request.events[0].cold = Some(Box::new(StreamHead { version: 7, position: 8, link: Link([1; 32]), birth }));
         request.events[0].expected = Expected::Exactly(Version(7));
-        assert!(decide(&mut directory, &Past, request.view(10), &mut Found::default()).is_ok());
+        assert!(decide(&mut directory, &Past, request.view(LOOKED), &mut Found::default()).is_ok());
         request.events[0].cold = None;
-        assert!(decide(&mut directory, &Past, request.view(10), &mut Found::default()).is_ok(), "it is in memory now");
+        assert!(decide(&mut directory, &Past, request.view(LOOKED), &mut Found::default()).is_ok(), "it is in memory now");
         // A stream whose newest events were found at open, and its first one was not.
         let unborn = StreamHead { version: 2, position: 12, link: Link::default(), birth: None };
         directory.add_stream(PAST, unborn);
         let mut request = parcel(&[("past", 1)]);
         request.events[0].stream.id = PAST;
-        assert!(decide(&mut directory, &Past, request.view(10), &mut Found::default()).is_ok());
+        assert!(decide(&mut directory, &Past, request.view(LOOKED), &mut Found::default()).is_ok());
         request.events[0].stream.name_rest = [2; 16];
         assert!(collides(&mut directory, &request, "past"));
     }

@@ -5,7 +5,8 @@
 //!
 //! Not everything is here. Of sealed segments that are in the index, ids are forgotten, and so are heads beyond the memory they may take: what is not
 //! found here is asked of the index, by the caller of an append before it is published. Always: every id at or above [`Directory::ids_from`] and every
-//! stream that has an event at or above [`Directory::streams_from`] is here.
+//! stream that has an event at or above [`Directory::streams_from`] is here. A caller asks the index only for streams that are not here; once heads were
+//! forgotten ([`Directory::oblivion`]), that he did not find one says nothing any more.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -196,6 +197,7 @@ pub(crate) struct Directory {
     ids: VecDeque<Ids>,
     ids_from: u64,
     streams_from: u64,
+    oblivion: u64,
     /// For the ids of the next segment.
     spare: Option<ClearedTable>,
     /// Streams of the whole log.
@@ -239,6 +241,7 @@ impl Directory {
             ids: VecDeque::from([Ids { table: Table::for_entries(events), end: u64::MAX }]),
             ids_from: from,
             streams_from: from,
+            oblivion: u64::from(from > 0),
             spare: None,
             stream_count,
             taken_to: u64::MAX,
@@ -254,6 +257,11 @@ impl Directory {
     /// Every stream with an event at or above this position is here.
     pub(crate) fn streams_from(&self) -> u64 {
         self.streams_from
+    }
+
+    /// How often heads were forgotten that only the index knows since. 0 if every stream there is has always been here.
+    pub(crate) fn oblivion(&self) -> u64 {
+        self.oblivion
     }
 
     /// Everything below was taken in.
@@ -368,6 +376,7 @@ impl Directory {
             let young_since = young.since;
             if let Some(old) = self.old.replace(young) {
                 self.streams_from = young_since;
+                self.oblivion += 1;
                 forgotten.generation = Some(Box::new(old));
             }
         }

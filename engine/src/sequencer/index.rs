@@ -16,7 +16,8 @@ impl Shared {
         let indexed_to = self.note_indexed();
         let mut directory = write(&self.directory);
         let forgotten = directory.forget(indexed_to, next_position, heads_bytes_max);
-        self.streams_from.store(directory.streams_from(), Ordering::Relaxed);
+        // Release: who sees it finds in the index what was forgotten.
+        self.oblivion.store(directory.oblivion(), Ordering::Release);
         forgotten
     }
 

@@ -59,7 +59,7 @@ pub(crate) use pack::{Looked, Packer};
 pub(crate) use recover::{Recovered, list, numbers_among, recover, segment_numbers, segments_behind_packed};
 pub use remember::Remembered;
 pub(crate) use remember::{Mark, hex, with_check, without_check};
-pub(crate) use request::{Answer, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
+pub(crate) use request::{Answer, Checked, Content, Load, Parcel, PreparedEvent, Required, StreamKey};
 pub use request::{EventReceipt, EventReceipts, Receipt};
 pub(crate) use said::{Said, say, texts};
 pub(crate) use statement::{SealingTurn, StatementDraft};
@@ -105,8 +105,8 @@ pub(crate) struct Shared {
     pub index: Arc<Index>,
     /// Everything below is in the index. Stored with Release behind a new run; the Acquire is in `cold.rs`.
     indexed_to: AtomicU64,
-    /// As in the directory, for those who only want to know whether it is 0. Relaxed.
-    streams_from: AtomicU64,
+    /// As in the directory. Stored with Release behind what the index knows by then; the Acquire is in `cold.rs`.
+    oblivion: AtomicU64,
     /// Records of the engine's own. Relaxed: counted for those who want to know how large the store is.
     engine_records: AtomicU64,
     births: Births,
@@ -124,7 +124,7 @@ impl Shared {
             indexed_to: AtomicU64::new(index.runs().end()),
             index,
             engine_records: AtomicU64::new(engine_records),
-            streams_from: AtomicU64::new(directory.streams_from()),
+            oblivion: AtomicU64::new(directory.oblivion()),
             births: Births::default(),
             feed: Feed::default(),
             brakes: RwLock::default(),
@@ -186,8 +186,7 @@ pub(crate) struct Submission {
     load: Load,
     durability: Durability,
     reply: Reply,
-    /// The index was asked for what the request needs, up to this position.
-    checked_to: u64,
+    checked: Checked,
 }
 
 impl Submission {
@@ -313,12 +312,12 @@ impl Sequencer {
             parcel.events.push(draft.event);
             return self.publish_parcel(parcel, durability, patience, clock);
         }
-        let checked_to = self.look_up(std::slice::from_mut(&mut draft.event), &mut []).map_err(AppendError::Read)?;
+        let checked = self.look_up(std::slice::from_mut(&mut draft.event), &mut []).map_err(AppendError::Read)?;
         let lane = draft.event.stream.id.bucket();
         let mut claim = self.claim(|| rings.claim(lane, bytes), patience, clock)?;
         draft.write_to(claim.bytes());
         let slot = Arc::new(Slot::new());
-        let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)), checked_to };
+        let submission = Submission { load: Load::Event(draft.event), durability, reply: Reply(Arc::clone(&slot)), checked };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();
@@ -340,7 +339,7 @@ impl Sequencer {
         patience: Patience,
         clock: &dyn Clock,
     ) -> Result<Arc<Slot<Answer>>, AppendError> {
-        let checked_to = self.look_up(&mut parcel.events, &mut parcel.required).map_err(AppendError::Read)?;
+        let checked = self.look_up(&mut parcel.events, &mut parcel.required).map_err(AppendError::Read)?;
         let rings = &self.pipeline.rings;
         let bytes = parcel.bytes.len() as u64;
         self.claim(|| rings.claim_beside(bytes), patience, clock)?;
@@ -353,7 +352,7 @@ impl Sequencer {
             }
         };
         let slot = Arc::new(Slot::new());
-        let submission = Submission { load: Load::Parcel(parcel), durability, reply: Reply(Arc::clone(&slot)), checked_to };
+        let submission = Submission { load: Load::Parcel(parcel), durability, reply: Reply(Arc::clone(&slot)), checked };
         if rings.publish(lane, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();

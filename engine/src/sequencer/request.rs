@@ -140,17 +140,26 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    /// The parcel as a request for which the index was asked up to a position.
-    pub(crate) fn view(&self, checked_to: u64) -> RequestView<'_> {
+    /// The parcel as a request for which the index was asked so far.
+    pub(crate) fn view(&self, checked: Checked) -> RequestView<'_> {
         RequestView {
             events: &self.events,
             bytes: &self.bytes,
             batch: self.batch,
             required: &self.required,
             not_after_ns: self.not_after_ns,
-            checked_to,
+            checked,
         }
     }
+}
+
+/// How far its caller has asked the index for what a request needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// For ids: of all events below this position.
+    pub ids_to: u64,
+    /// For streams: of all that were not in the directory when it had forgotten heads this often.
+    pub oblivion: u64,
 }
 
 /// One atomic append, wherever its bytes are.
@@ -161,8 +170,7 @@ pub(crate) struct RequestView<'a> {
     pub batch: bool,
     pub required: &'a [Required],
     pub not_after_ns: Option<u64>,
-    /// The index was asked up to this position.
-    pub checked_to: u64,
+    pub checked: Checked,
 }
 
 impl<'a> RequestView<'a> {

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::core::{Answers, Core, Held};
 use super::pipeline::Pipeline;
-use super::request::{Answer, EventReceipt, Load, Receipt};
+use super::request::{Answer, Checked, EventReceipt, Load, Receipt};
 use super::{Patience, Reply, Sequencer, Submission};
 use crate::condition::Durability;
 use crate::disk::Clock;
@@ -147,7 +147,7 @@ impl Sequencer {
         let claim = self.claim(|| rings.claim(0, 0), Patience::Unbounded, clock)?;
         let slot = Arc::new(Slot::new());
         let load = Load::Statement(Box::new(draft));
-        let submission = Submission { load, durability: Durability::Durable, reply: Reply(Arc::clone(&slot)), checked_to: 0 };
+        let submission = Submission { load, durability: Durability::Durable, reply: Reply(Arc::clone(&slot)), checked: Checked::default() };
         if rings.publish(0, claim, submission) {
             self.pipeline.gate.advance();
             self.pipeline.hand_over();
