@@ -6,7 +6,7 @@
 //! Not everything is here. Of sealed segments that are in the index, ids are forgotten, and so are heads beyond the memory they may take: what is not
 //! found here is asked of the index, by the caller of an append before it is published. Always: every id at or above [`Directory::ids_from`] and every
 //! stream that has an event at or above [`Directory::streams_from`] is here. A caller asks the index only for streams that are not here; once heads were
-//! forgotten ([`Directory::oblivion`]), that he did not find one says nothing any more.
+//! forgotten ([`Directory::oblivion`]), what he did not ask for may be nowhere but there.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
