@@ -357,20 +357,20 @@ impl Catalog {
 
     /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side.
     pub(crate) fn places(&self, found: &[Found]) -> Result<Vec<Place>, ReadError> {
+        let segments: Vec<usize> = found.iter().map(|(position, _)| self.index_of(*position)).collect();
         let mut begun = BTreeMap::new();
-        for &(position, hint) in found {
-            let index = self.index_of(position);
+        for (&index, (_, hint)) in segments.iter().zip(found) {
             let segment = self.segment(index);
             let Some(unread) = segment.unread.as_ref().filter(|_| segment.body.get().is_none()) else { continue };
             if begun.len() == BEGUN_MAX {
                 self.open_begun(&mut begun)?;
             }
             if let (Some(file), Some((offset, _))) = (begun.entry(index).or_insert_with(|| unread.begin()), hint) {
-                file.read_soon(offset, TOUCHED_BYTES as u64);
+                file.read_soon(*offset, TOUCHED_BYTES as u64);
             }
         }
         self.open_begun(&mut begun)?;
-        found.iter().map(|found| self.place(*found)).collect()
+        segments.into_iter().zip(found).map(|(index, found)| self.place_in(index, *found)).collect()
     }
 
     /// Opens segments whose headers are on their way.
@@ -379,8 +379,12 @@ impl Catalog {
     }
 
     /// Where the frame at a position is.
-    pub(crate) fn place(&self, (position, hint): Found) -> Result<Place, ReadError> {
-        let index = self.index_of(position);
+    pub(crate) fn place(&self, found: Found) -> Result<Place, ReadError> {
+        self.place_in(self.index_of(found.0), found)
+    }
+
+    /// The same; `index` is of the segment that holds it.
+    fn place_in(&self, index: usize, (position, hint): Found) -> Result<Place, ReadError> {
         let segment = self.segment(index);
         let offset = match hint {
             Some((offset, salt)) if segment.body()?.salt == salt => offset,

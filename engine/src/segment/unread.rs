@@ -3,7 +3,6 @@
 //! A store can have thousands of segments, of which most opens touch a few. What was not looked at when the store was opened is looked at here, before the
 //! first byte of it is handed out: its header, its length, where its frames are.
 
-use chainring_format::commit::TRAILER_BYTES;
 use chainring_format::footer::{self, FooterHeader, HeadEntry, POSITION_STRIDE};
 use chainring_format::limits::{BLOCK_BYTES_DEFAULT, BLOCK_BYTES_MAX};
 use chainring_format::segment::{HEADER_BYTES, SegmentHeader, file_name};
@@ -131,21 +130,17 @@ impl Unread {
         let mut offsets = Vec::new();
         let (mut at, mut count) = (align(HEADER_BYTES as u64, body.block_bytes), 0_u64);
         while at < body.end() && count < self.frames() {
-            at = match Mark::of(body.read(number, at, MARK_BYTES)?) {
-                Mark::Frame(frame_bytes) => {
-                    if count.is_multiple_of(POSITION_STRIDE) {
-                        offsets.push(offset_entry(at));
-                    }
-                    count += 1;
-                    at + u64::from(frame_bytes)
+            let mark = Mark::of(body.read(number, at, MARK_BYTES)?);
+            if let Mark::Frame(_) = mark {
+                if count.is_multiple_of(POSITION_STRIDE) {
+                    offsets.push(offset_entry(at));
                 }
-                Mark::Padding => align(at + TRAILER_BYTES as u64, body.block_bytes),
-                Mark::Trailer => at + TRAILER_BYTES as u64,
-                Mark::Footer | Mark::Nothing => {
-                    let fault = Fault::new(FaultKind::Corrupt, file_name(number), at, NO_FRAME);
-                    return Err(ReadError::Damaged(fault.at_position(self.header.first_position.get() + count)));
-                }
-            };
+                count += 1;
+            }
+            at = body.behind(mark, at).ok_or_else(|| {
+                let fault = Fault::new(FaultKind::Corrupt, file_name(number), at, NO_FRAME);
+                ReadError::Damaged(fault.at_position(self.header.first_position.get() + count))
+            })?;
         }
         Ok(offsets)
     }
