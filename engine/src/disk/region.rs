@@ -31,8 +31,10 @@ const PAGES_APART_MAX: u32 = 4;
 const PARTS_AHEAD: usize = 32;
 /// Places that are brought in together, mostly.
 const BROUGHT_IN: usize = 128;
+/// What the processor is told of, of what is brought in at one place: it has found the pace of whoever reads on by then.
+const ANNOUNCED_BYTES: usize = 512;
 /// How long a probe counts.
-const PROBE_MS_MAX: u64 = 100;
+const PROBE_MS_MAX: u32 = 100;
 
 /// Says whether bytes of a region can be read, as the device would. For simulated disks.
 pub trait Probe: Send + Sync + Debug {
@@ -99,16 +101,16 @@ impl Region {
         }
     }
 
-    /// Brings in `count` bytes at each of these places, side by side: one after the other, each would wait alone. [`Region::read_apart`] finds them then, and
-    /// says what is wrong where something is.
-    pub(crate) fn bring_in_apart<'r>(places: impl Iterator<Item = (&'r Region, u64)>, count: usize) {
+    /// Brings in so many bytes from an offset of each of these on, side by side: one after the other, each would wait alone. [`Region::read_apart`] finds them
+    /// then, and says what is wrong where something is.
+    pub(crate) fn bring_in_apart<'r>(places: impl Iterator<Item = (&'r Region, u64, u64)>) {
         let now_ms = now_ms();
         let (mut pages, mut bytes) = (Vec::with_capacity(BROUGHT_IN), Vec::with_capacity(BROUGHT_IN));
-        for (region, offset) in places {
+        for (region, offset, count) in places {
             let Source::Mapped(mapped) = &region.source else { continue };
-            let range = clamped(offset, count as u64, mapped.map.len());
+            let range = clamped(offset, count, mapped.map.len());
             mapped.will_read(range.clone());
-            touch::announce(&mapped.map[range.clone()]);
+            touch::announce(&mapped.map[range.start..range.end.min(range.start + ANNOUNCED_BYTES)]);
             let mut at = range.start;
             while at < range.end {
                 let (part, page) = (at / PROBE_BYTES, 1 << (at % PROBE_BYTES / PAGE_BYTES));
@@ -165,39 +167,53 @@ fn clamped(offset: u64, count: u64, all: usize) -> Range<usize> {
     start..start + usize::try_from(count).unwrap_or(all).min(all - start)
 }
 
-/// When a part was probed, in milliseconds of a clock that never steps, and which of its 16 pages were, a bit for each. 0 = none ever.
+/// When a part was probed, in milliseconds of a clock that never steps, of which the lower 32 bits are kept; which of its 16 pages were then, and which ever
+/// were, a bit for each.
 #[derive(Debug, Clone, Copy)]
-struct PartState(u64);
+struct PartState {
+    ms: u32,
+    ever: u16,
+    pages: u16,
+}
 
 impl PartState {
-    fn of(now_ms: u64, pages: u16) -> u64 {
-        now_ms << 16 | u64::from(pages)
+    fn of(word: u64) -> PartState {
+        PartState { ms: (word >> 32) as u32, ever: (word >> 16) as u16, pages: word as u16 }
     }
 
-    fn ms(self) -> u64 {
-        self.0 >> 16
+    fn word(self) -> u64 {
+        u64::from(self.ms) << 32 | u64::from(self.ever) << 16 | u64::from(self.pages)
     }
 
-    fn pages(self) -> u16 {
-        self.0 as u16
+    /// All of it was probed now.
+    fn all(now_ms: u32) -> PartState {
+        PartState { ms: now_ms, ever: u16::MAX, pages: u16::MAX }
+    }
+
+    /// These pages were probed now, too. The part is as old as its oldest probe.
+    fn and(self, pages: u16, now_ms: u32) -> PartState {
+        let known = self.pages_since(now_ms);
+        let ms = if known == 0 { now_ms } else { self.ms };
+        PartState { ms, ever: self.ever | pages, pages: known | pages }
     }
 
     fn is_untouched(self) -> bool {
-        self.0 == 0
+        self.ever == 0
     }
 
     /// Something of it was probed a moment ago.
-    fn is_recent(self, now_ms: u64) -> bool {
-        !self.is_untouched() && now_ms.saturating_sub(self.ms()) <= PROBE_MS_MAX
+    fn is_recent(self, now_ms: u32) -> bool {
+        // Of what was probed a multiple of 50 days ago it says so, too.
+        self.pages != 0 && now_ms.wrapping_sub(self.ms) <= PROBE_MS_MAX
     }
 
     /// Pages that were probed a moment ago.
-    fn pages_since(self, now_ms: u64) -> u16 {
-        if self.is_recent(now_ms) { self.pages() } else { 0 }
+    fn pages_since(self, now_ms: u32) -> u16 {
+        if self.is_recent(now_ms) { self.pages } else { 0 }
     }
 
     /// All of it was.
-    fn is_fresh(self, now_ms: u64) -> bool {
+    fn is_fresh(self, now_ms: u32) -> bool {
         self.pages_since(now_ms) == u16::MAX
     }
 }
@@ -234,7 +250,7 @@ impl Mapped {
             }
             self.bring_in(part);
             if self.probe_range(part * PROBE_BYTES..part_end).is_ok() {
-                self.probed[part].store(PartState::of(now_ms, u16::MAX), Ordering::Relaxed);
+                self.probed[part].store(PartState::all(now_ms).word(), Ordering::Relaxed);
                 end = part_end;
             } else {
                 // A bad sector takes only its own page with it: what was asked for may lie beside it. Not remembered, and no neighbours.
@@ -260,7 +276,7 @@ impl Mapped {
     }
 
     fn state(&self, part: usize) -> PartState {
-        PartState(self.probed[part].load(Ordering::Relaxed))
+        PartState::of(self.probed[part].load(Ordering::Relaxed))
     }
 
     /// Probes only the pages of a range, until so many of its part were asked for that it pays to probe the whole. The end of what can be read.
@@ -280,16 +296,15 @@ impl Mapped {
         Ok(end)
     }
 
-    /// Pages of a part were probed. The part is as old as its oldest probe.
-    fn note(&self, part: usize, pages: u16, now_ms: u64) {
-        let state = self.state(part);
-        let (since_ms, known) = if state.is_recent(now_ms) { (state.ms(), state.pages()) } else { (now_ms, 0) };
-        self.probed[part].store(PartState::of(since_ms, known | pages), Ordering::Relaxed);
+    /// Pages of a part were probed.
+    fn note(&self, part: usize, pages: u16, now_ms: u32) {
+        self.probed[part].store(self.state(part).and(pages, now_ms).word(), Ordering::Relaxed);
     }
 
-    /// madvise(pages, MADV_WILLNEED), where nobody has asked for anything near.
+    /// madvise(pages, MADV_WILLNEED), where nobody has asked for one of them yet.
     fn will_read(&self, range: Range<usize>) {
-        if !range.is_empty() && self.state(range.start / PROBE_BYTES).is_untouched() {
+        let is_known = pages_of(&range).is_some_and(|pages| self.state(range.start / PROBE_BYTES).ever & pages == pages);
+        if !range.is_empty() && !is_known {
             let start = range.start / PAGE_BYTES * PAGE_BYTES;
             // A hint: what cannot be brought in is met by whoever reads it.
             let _ = self.map.advise_range(Advice::WillNeed, start, range.end - start);
@@ -336,10 +351,10 @@ fn read_through(path: &Path, file_identity: (u64, u64), start: u64, count: usize
     Ok(true)
 }
 
-/// Milliseconds since some start, at least 1 s; as coarse as the system's timer, and as cheap as a load.
-fn now_ms() -> u64 {
+/// Milliseconds since some start, modulo 2^32; as coarse as the system's timer, and as cheap as a load.
+fn now_ms() -> u32 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000 + 1000
+    (time.tv_sec as u32).wrapping_mul(1000).wrapping_add((time.tv_nsec / 1_000_000) as u32)
 }
 
 #[cfg(test)]
@@ -400,21 +415,21 @@ mod tests {
         let (_other, second, cut) = region(200_000);
         let memory = Region::memory(vec![7; 10]);
         let known = |region: &Region, part: usize| match &region.source {
-            Source::Mapped(mapped) => mapped.state(part).pages(),
+            Source::Mapped(mapped) => mapped.state(part).pages,
             _ => 0,
         };
         // Also across pages and parts, behind the end, and of what is no mapping.
         let places =
             [(&first, 0), (&second, 4000), (&memory, 3), (&first, 65_500), (&first, 199_999), (&second, 300_000), (&first, u64::MAX)];
-        Region::bring_in_apart(places.into_iter(), 512);
+        Region::bring_in_apart(places.into_iter().map(|(region, offset)| (region, offset, 512)));
         assert_eq!((known(&first, 0), known(&first, 1), known(&second, 0)), (1 | 1 << 15, 1, 0b11));
         assert_eq!(known(&first, 199_999 / PROBE_BYTES), 1 << (199_999 % PROBE_BYTES / PAGE_BYTES));
         // More than the system takes at once.
-        Region::bring_in_apart((0..3000).map(|place| (&first, place * 66)), 8);
+        Region::bring_in_apart((0..3000).map(|place| (&first, place * 66, 8)));
         assert_eq!((known(&first, 0), known(&first, 2)), (u16::MAX, u16::MAX));
         // Where one cannot be read nothing is said of any, and each says of itself what is wrong.
         cut.set_len(70_000).unwrap();
-        Region::bring_in_apart([(&second, 66_000), (&second, 150_000)].into_iter(), 100);
+        Region::bring_in_apart([(&second, 66_000, 100), (&second, 150_000, 100)].into_iter());
         assert_eq!((known(&second, 1), known(&second, 2)), (0, 0));
         assert_eq!(second.read_apart(66_000, 100).unwrap()[0], 66_000_usize as u8);
         let (offset, error) = second.read_apart(150_000, 100).unwrap_err();

@@ -110,6 +110,11 @@ impl Runs {
         Ok(None)
     }
 
+    /// The run that a record is in.
+    fn holding(&self, position: u64) -> Option<&Arc<Run>> {
+        self.all.get(self.all.partition_point(|run| run.next_position() <= position))
+    }
+
     /// Oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Run>> {
         self.all.iter()
@@ -390,7 +395,7 @@ impl Index {
         self.ask(catalog, |runs| {
             let mut found = Vec::new();
             let asked: Vec<_> = runs.iter().rev().filter(|run| run.first_position() < below).collect();
-            Run::bring_in(&asked, key, below);
+            Run::bring_in(&asked, key, below.saturating_sub(1));
             runs.falling(key, below, |run, posting| {
                 found.push(run.found(posting));
                 Ok((found.len() >= count).then_some(()))
@@ -406,6 +411,8 @@ impl Index {
     pub(crate) fn first_from(&self, catalog: &Catalog, key: u64, from: u64, count: usize) -> Result<Vec<u64>, ReadError> {
         self.ask(catalog, |runs| {
             let mut positions = Vec::new();
+            let asked: Vec<_> = runs.iter().filter(|run| run.next_position() > from).collect();
+            Run::bring_in(&asked, key, from);
             runs.rising(key, from, |posting| {
                 positions.push(posting.position);
                 Ok((positions.len() >= count).then_some(()))
@@ -641,11 +648,18 @@ impl Index {
 }
 
 impl PositionTables for Index {
-    fn offsets(&self, first_position: u64, salt: &[u8; 16]) -> Option<Vec<u32>> {
+    fn bring_in(&self, positions: &[u64]) {
         let runs = self.runs();
-        let run = runs.iter().find(|run| (run.first_position()..run.next_position()).contains(&first_position))?;
+        Run::bring_in_marks(positions.iter().filter_map(|position| Some((runs.holding(*position)?, *position))));
+    }
+
+    fn mark_before(&self, position: u64, salt: &[u8; 16]) -> Option<u32> {
         // A broken run is made anew by those who ask it for positions.
-        run.table(first_position, salt).ok().flatten()
+        self.runs().holding(position)?.mark_before(position, salt).ok().flatten()
+    }
+
+    fn offsets(&self, first_position: u64, salt: &[u8; 16]) -> Option<Vec<u32>> {
+        self.runs().holding(first_position)?.table(first_position, salt).ok().flatten()
     }
 }
 

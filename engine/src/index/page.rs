@@ -49,11 +49,11 @@ impl Pages {
         (self.region.bytes() / PAGE_BYTES) as u64
     }
 
-    /// Brings in `count` bytes of many pages, from a byte of each on, side by side.
-    pub(super) fn bring_in<'p>(places: impl Iterator<Item = (&'p Pages, (u64, usize))>, count: usize) {
+    /// Brings in so many bytes from a byte of a page of each of these on, side by side.
+    pub(super) fn bring_in<'p>(places: impl Iterator<Item = (&'p Pages, (u64, usize), usize)>) {
         // Which page it is may come from bytes that are wrong: behind the end there is nothing to bring in.
         let offset = |(page, byte): (u64, usize)| page.saturating_mul(PAGE_BYTES as u64).saturating_add(byte as u64);
-        Region::bring_in_apart(places.map(|(pages, place)| (&pages.region, offset(place))), count);
+        Region::bring_in_apart(places.map(|(pages, place, count)| (&pages.region, offset(place), count as u64)));
     }
 
     /// The bytes of a page without its checksum.

@@ -115,6 +115,8 @@ pub(crate) struct Run {
     starts: Vec<u64>,
     /// The latest recorded_at of each segment's records and of all before it in the run: looked through for every instant.
     times_ns: Vec<u64>,
+    /// Where each segment's position table begins among all of them.
+    table_starts: Vec<u64>,
 }
 
 impl Run {
@@ -140,18 +142,28 @@ impl Run {
         if !is_known || !order || !parts.into_iter().all(fits) || head.filter.count.get() == 0 {
             return Err(Broken);
         }
-        let mut run = Run { name: name.to_owned(), head, pages, summaries: Vec::new(), starts: Vec::new(), times_ns: Vec::new() };
-        run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
-        run.starts = run.summaries.iter().map(|summary| summary.first_position).collect();
-        let latest_ns = |latest_ns: &mut u64, summary: &Summary| {
-            *latest_ns = summary.time_ns.max(*latest_ns);
-            Some(*latest_ns)
+        let mut run = Run {
+            name: name.to_owned(),
+            head,
+            pages,
+            summaries: Vec::new(),
+            starts: Vec::new(),
+            times_ns: Vec::new(),
+            table_starts: Vec::new(),
         };
-        run.times_ns = run.summaries.iter().scan(0, latest_ns).collect();
+        run.summaries = run.all::<StoredSummary>(head.summaries, SUMMARIES_PER_PAGE)?.iter().map(Summary::of).collect();
         let covers = run.segments().zip(run.summaries.iter().map(|summary| summary.number)).all(|(expected, number)| expected == number);
         let rises = run.summaries.iter().all(|summary| summary.first_position <= summary.next_position);
         if !covers || !rises || run.segments().count() != run.summaries.len() {
             return Err(Broken);
+        }
+        let (mut latest_ns, mut table_start) = (0, 0);
+        for summary in &run.summaries {
+            latest_ns = summary.time_ns.max(latest_ns);
+            run.starts.push(summary.first_position);
+            run.times_ns.push(latest_ns);
+            run.table_starts.push(table_start);
+            table_start += (summary.next_position - summary.first_position).div_ceil(POSITION_STRIDE);
         }
         Ok(run)
     }
@@ -194,21 +206,45 @@ impl Run {
         (before_ns, self.summaries.get(place))
     }
 
-    /// The position table of a segment, if its file has this salt.
+    /// The segment that a record is in: its place among those of the run.
+    fn place_of(&self, position: u64) -> usize {
+        self.starts.partition_point(|start| *start <= position).saturating_sub(1)
+    }
+
+    /// The page, and the byte of it, with the offset of the last eighth frame at or before a position; and of which segment's table it is.
+    fn mark_place(&self, position: u64) -> Option<(u64, usize, &Summary)> {
+        let segment = self.place_of(position);
+        let summary = self.summaries.get(segment).filter(|summary| position < summary.next_position)?;
+        let place = self.table_starts[segment] + position.checked_sub(summary.first_position)? / POSITION_STRIDE;
+        let page = self.head.tables.start.get() + place / OFFSETS_PER_PAGE as u64;
+        let is_there = place < self.head.tables.count.get();
+        is_there.then_some((page, place as usize % OFFSETS_PER_PAGE * size_of::<U32>(), summary))
+    }
+
+    /// The offset, in units of 8 bytes, of the last eighth frame at or before a position in its segment, if the segment's file has this salt.
+    pub(super) fn mark_before(&self, position: u64, salt: &[u8; 16]) -> Result<Option<u32>, Broken> {
+        let Some((page, byte, _)) = self.mark_place(position).filter(|(.., summary)| summary.header.salt == *salt) else { return Ok(None) };
+        let entry = self.pages.page(page)?.get(byte..).and_then(<[u8]>::first_chunk).ok_or(Broken)?;
+        Ok(Some(u32::from_le_bytes(*entry)))
+    }
+
+    /// The whole position table of a segment, if its file has this salt.
     pub(super) fn table(&self, first_position: u64, salt: &[u8; 16]) -> Result<Option<Vec<u32>>, Broken> {
-        let mut start = 0;
-        for summary in &self.summaries {
-            let count = (summary.next_position - summary.first_position).div_ceil(POSITION_STRIDE);
-            if summary.first_position == first_position && count > 0 {
-                if summary.header.salt != *salt {
-                    return Ok(None);
-                }
-                let table = self.some::<U32>(self.head.tables, OFFSETS_PER_PAGE, start, count)?;
-                return Ok(Some(table.iter().map(|offset| offset.get()).collect()));
-            }
-            start += count;
-        }
-        Ok(None)
+        let segment = self.place_of(first_position);
+        let is_it = |summary: &&Summary| summary.first_position == first_position && summary.header.salt == *salt;
+        let Some(summary) = self.summaries.get(segment).filter(is_it) else { return Ok(None) };
+        let count = (summary.next_position - first_position).div_ceil(POSITION_STRIDE);
+        let table = self.some::<U32>(self.head.tables, OFFSETS_PER_PAGE, self.table_starts[segment], count)?;
+        Ok(Some(table.iter().map(|offset| offset.get()).collect()))
+    }
+
+    /// Brings in what [`Run::mark_before`] looks at, side by side.
+    pub(super) fn bring_in_marks<'r>(positions: impl Iterator<Item = (&'r Arc<Run>, u64)>) {
+        let place = |(run, position): (&'r Arc<Run>, u64)| {
+            let (page, byte, _) = run.mark_place(position)?;
+            Some((&run.pages, (page, byte), size_of::<U32>()))
+        };
+        Pages::bring_in(positions.filter_map(place));
     }
 
     /// All position tables, one behind the other.
@@ -278,14 +314,14 @@ impl Run {
         (page, block as usize % FILTER_BLOCKS_PER_PAGE * FILTER_BLOCK_BYTES)
     }
 
-    /// Brings in what asking these runs for a key looks at, side by side: one after the other, each page would be waited for alone. What is wrong with a run
-    /// shows when it is asked.
-    pub(super) fn bring_in(runs: &[&Arc<Run>], key: u64, below: u64) {
-        Pages::bring_in(runs.iter().map(|run| (&run.pages, run.filter_place(key))), FILTER_BLOCK_BYTES);
+    /// Brings in what asking these runs for a key and a position looks at, side by side: one after the other, each page would be waited for alone. What is
+    /// wrong with a run shows when it is asked.
+    pub(super) fn bring_in(runs: &[&Arc<Run>], key: u64, position: u64) {
+        Pages::bring_in(runs.iter().map(|run| (&run.pages, run.filter_place(key), FILTER_BLOCK_BYTES)));
         let holding = runs.iter().filter(|run| run.may_hold(key).unwrap_or(true));
-        let mut ways: Vec<Way<'_>> = holding.map(|run| Way::new(run, key, below.saturating_sub(1))).collect();
+        let mut ways: Vec<Way<'_>> = holding.map(|run| Way::new(run, key, position)).collect();
         while !ways.is_empty() {
-            Pages::bring_in(ways.iter().map(|way| (&way.run.pages, (way.page(), 0))), KEYS_TOUCHED_BYTES);
+            Pages::bring_in(ways.iter().map(|way| (&way.run.pages, (way.page(), 0), KEYS_TOUCHED_BYTES)));
             ways.retain_mut(|way| way.go_down().unwrap_or(false));
         }
     }
@@ -349,11 +385,7 @@ impl Run {
 
     /// What a posting says, with the salt of the file that its offset is of.
     pub(super) fn found(&self, Posting { position, offset }: Posting) -> Found {
-        let salt = || {
-            let after = self.starts.partition_point(|start| *start <= position);
-            self.summaries[after.saturating_sub(1)].header.salt
-        };
-        (position, (offset > 0).then(|| (offset, salt())))
+        (position, (offset > 0).then(|| (offset, self.summaries[self.place_of(position)].header.salt)))
     }
 
     /// Positions under a key and below a bound, falling.

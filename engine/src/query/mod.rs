@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use chainring_format::metadata::Timestamp;
 use chainring_format::{EventId, Position, Version};
 
+use self::records::Records;
 use crate::error::ReadError;
 use crate::index::Term;
 use crate::log::Store;
@@ -22,6 +23,7 @@ mod fold;
 mod lineage;
 mod naming;
 mod projection;
+mod records;
 mod replay;
 mod scan;
 mod snapshot;
@@ -233,16 +235,18 @@ impl View {
     /// Damage, or an error of the device.
     pub fn streams(&self) -> Result<Vec<(&str, Version)>, ReadError> {
         let mut streams = Vec::new();
-        for position in self.births()? {
-            let first = self.record(position)?;
-            if let Some(stream) = StreamView::new(self, &first.stream_id())? {
+        let mut births = Records::all(self, self.births()?.into_iter().map(|position| (position, None)));
+        while let Some(first) = births.next_record()? {
+            if first.version().0 == 1
+                && let Some(stream) = StreamView::new(self, &first.stream_id())?
+            {
                 streams.push((first.stream()?, stream.version()));
             }
         }
         Ok(streams)
     }
 
-    /// Positions below the limit at which streams begin, rising.
+    /// Positions below the limit at which streams begin, all of them and maybe a few more, rising.
     fn births(&self) -> Result<Vec<u64>, ReadError> {
         // The directory first: what it forgets meanwhile the index has by then.
         let directory = self.shared.directory()?;
@@ -251,13 +255,11 @@ impl View {
         drop(directory);
         let index = &self.shared.index;
         let limit = self.limit;
-        births.retain(|position| *position < limit);
         index.each(&self.shared.catalog(), &[index.key(&Term::Birth)], |_, position| {
-            if position < limit && self.record(position)?.version().0 == 1 {
-                births.push(position);
-            }
+            births.push(position);
             Ok(())
         })?;
+        births.retain(|position| *position < limit);
         births.sort_unstable();
         births.dedup();
         Ok(births)

@@ -1,11 +1,10 @@
 //! Events that name something, looked up in the index.
 
-use std::collections::VecDeque;
-
 use chainring_format::metadata::{Mention, mentions};
 
 use super::View;
 use super::event::EventRef;
+use super::records::Records;
 use crate::error::ReadError;
 use crate::index::Term;
 
@@ -21,8 +20,8 @@ pub(super) struct Named<'v> {
     from: u64,
     /// Runs up to here have no others.
     asked_to: Option<u64>,
-    /// Positions that were looked up.
-    found: VecDeque<u64>,
+    /// What was looked up.
+    found: Records<'v>,
     /// There are no others.
     is_all: bool,
 }
@@ -31,7 +30,7 @@ impl View {
     /// Events from a position on that may name this.
     pub(super) fn may_name(&self, what: Mention<'_>, from: u64) -> Named<'_> {
         let key = self.shared.index.key(&Term::Mention(what));
-        Named { view: self, key, from, asked_to: None, found: VecDeque::new(), is_all: false }
+        Named { view: self, key, from, asked_to: None, found: Records::some(self), is_all: false }
     }
 
     /// Events from a position on that name something of which `is_it` holds; `what` is such a thing.
@@ -41,21 +40,16 @@ impl View {
             mentions(event.metadata_bytes(), |mention| is_named |= is_it(mention));
             is_named
         };
-        self.may_name(what, from).filter(|event| event.as_ref().map_or(true, is_named_by)).collect()
+        let may_name = Named { found: Records::all(self, []), ..self.may_name(what, from) };
+        may_name.filter(|event| event.as_ref().map_or(true, is_named_by)).collect()
     }
 }
 
 impl<'v> Named<'v> {
     fn step(&mut self) -> Result<Option<EventRef<'v>>, ReadError> {
-        let view = self.view;
         loop {
-            while let Some(position) = self.found.pop_front() {
-                if position >= view.limit {
-                    self.is_all = true;
-                    return Ok(None);
-                }
-                let event = view.record(position)?;
-                if event.is_event() && view.shows(&event) {
+            while let Some(event) = self.found.next_record()? {
+                if event.is_event() && self.view.shows(&event) {
                     return Ok(Some(event));
                 }
             }
@@ -73,7 +67,7 @@ impl<'v> Named<'v> {
             // Else more came into runs meanwhile, which are asked again.
             if start == asked_to {
                 self.is_all = true;
-                self.found.extend(rest);
+                self.take_in(&rest);
             }
             return Ok(());
         }
@@ -81,8 +75,15 @@ impl<'v> Named<'v> {
         let found = index.first_from(&self.view.shared.catalog(), self.key, self.from, LOOKED_UP)?;
         self.asked_to = (found.len() < LOOKED_UP).then_some(indexed_to);
         self.from = found.last().map_or(self.from, |last| last + 1);
-        self.found.extend(found);
+        self.take_in(&found);
         Ok(())
+    }
+
+    /// Takes in what is in view of these positions, which rise.
+    fn take_in(&mut self, positions: &[u64]) {
+        let in_view = positions.partition_point(|position| *position < self.view.limit);
+        self.is_all |= in_view < positions.len();
+        self.found.extend(positions[..in_view].iter().map(|position| (*position, None)));
     }
 }
 

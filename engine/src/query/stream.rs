@@ -6,10 +6,11 @@ use chainring_format::frame::{BACK_FAR, FrameView};
 use chainring_format::{StreamId, Version};
 
 use super::event::EventRef;
+use super::records::Records;
 use super::{Filter, View};
 use crate::error::ReadError;
 use crate::index::Term;
-use crate::segment::{Catalog, Found, Place};
+use crate::segment::{Catalog, Found};
 
 /// A stream in a view.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +59,7 @@ impl<'a> StreamView<'a> {
             Some(positions) => positions,
             None => self.walked_positions(from)?.into_iter().map(|position| (position, None)).collect(),
         };
-        let mut events = StreamEvents { view: self.view, positions, located: Vec::new() };
-        events.locate()?;
-        Ok(events)
+        Ok(StreamEvents(Records::all(self.view, positions.into_iter().rev())))
     }
 
     /// Positions of the events in view from a version on, falling, as the frames themselves tell.
@@ -107,45 +106,17 @@ impl<'a> StreamView<'a> {
 
 /// Events of a stream, oldest first.
 #[derive(Debug, Clone)]
-pub struct StreamEvents<'a> {
-    view: &'a View,
-    /// Those still to be located, the next one last.
-    positions: Vec<Found>,
-    /// Events that were located, the next one last.
-    located: Vec<Place>,
-}
-
-/// Events that are located together.
-const LOCATED: usize = 128;
-
-impl StreamEvents<'_> {
-    /// Locates the next group.
-    fn locate(&mut self) -> Result<(), ReadError> {
-        let catalog = &self.view.catalog;
-        let group = self.positions.split_off(self.positions.len().saturating_sub(LOCATED));
-        self.located = catalog.places(&group)?;
-        std::hint::black_box(catalog.touch(&self.located));
-        Ok(())
-    }
-}
+pub struct StreamEvents<'a>(Records<'a>);
 
 impl<'a> Iterator for StreamEvents<'a> {
     type Item = Result<EventRef<'a>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.located.is_empty()
-            && let Err(error) = self.locate()
-        {
-            self.positions.clear();
-            return Some(Err(error));
-        }
-        let place = self.located.pop()?;
-        Some(self.view.catalog.frame_at(place).map(|frame| EventRef::new(self.view, place.position, frame)))
+        self.0.next_record().transpose()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.positions.len() + self.located.len();
-        (left, Some(left))
+        (self.0.len(), Some(self.0.len()))
     }
 }
 

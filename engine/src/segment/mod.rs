@@ -64,7 +64,7 @@ struct Body {
     salt: [u8; 16],
     seed: Seed,
     source: Source,
-    /// File offset / 8 of every eighth frame. Of a segment that [`Unread`] opened, once somebody has asked for a frame by its position alone.
+    /// File offset / 8 of every eighth frame. Of a segment that [`Unread`] opened, once frames were often asked for by their positions alone.
     offsets: OnceLock<RwLock<Vec<u32>>>,
 }
 
@@ -185,8 +185,12 @@ impl Segment {
 
     /// File offset of the frame at `position`, which this segment holds and which lies apart from what was read before.
     pub(crate) fn locate(&self, position: u64) -> Result<u64, ReadError> {
+        self.step_to(position, self.mark_before(position)?)
+    }
+
+    /// The same from a mark before it on.
+    fn step_to(&self, position: u64, (mut at, mut steps): (u64, u64)) -> Result<u64, ReadError> {
         let body = self.body()?;
-        let (mut at, mut steps) = self.mark_before(position)?;
         let (mut start, mut bytes): (u64, &[u8]) = (at, &[]);
         loop {
             // What was handed out mostly reaches beyond the next mark.
@@ -204,11 +208,24 @@ impl Segment {
         }
     }
 
+    /// What lies on the way to a frame, where it is on a disk.
+    fn steps(&self, approach: Approach) -> Option<(&Region, u64, u64)> {
+        match (&self.body.get()?.source, approach) {
+            (Source::Sealed(region), Approach::Behind((mark, frames))) => Some((region, mark, (frames + 1) * RECORD_BYTES_USUAL)),
+            _ => None,
+        }
+    }
+
     /// File offset of the last frame at or before `position` that the position table has, and how many frames there are from it on.
     fn mark_before(&self, position: u64) -> Result<(u64, u64), ReadError> {
         let ahead = position - self.first_position;
-        let entry = read(self.known_offsets(self.body()?)?).get((ahead / POSITION_STRIDE) as usize).copied();
-        let offset = u64::from(entry.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
+        let body = self.body()?;
+        let unread = self.unread.as_ref().filter(|_| body.offsets.get().is_none());
+        let mark = match unread.and_then(|unread| unread.mark_before(position, body)) {
+            Some(mark) => Some(mark),
+            None => read(self.known_offsets(body)?).get((ahead / POSITION_STRIDE) as usize).copied(),
+        };
+        let offset = u64::from(mark.ok_or_else(|| self.damaged(0, position, NO_FRAME))?) * 8;
         Ok((offset, ahead % POSITION_STRIDE))
     }
 
@@ -296,6 +313,15 @@ pub(crate) fn offset_entry(offset: u64) -> u32 {
 /// A position, and the offset of its frame where that is known: it holds if the segment's salt is the one that comes with it.
 pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
+/// What is known of where a frame is.
+#[derive(Debug, Clone, Copy)]
+enum Approach {
+    /// At this offset.
+    There(u64),
+    /// So many frames behind the one at this offset.
+    Behind((u64, u64)),
+}
+
 /// Where a frame is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -355,9 +381,24 @@ impl Catalog {
         self.starts.get(index + 1).copied().unwrap_or(u64::MAX)
     }
 
-    /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side.
+    /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side: headers of segments that
+    /// nobody has read, then places in position tables, then what lies between the frames that stand there and the ones that are asked for.
     pub(crate) fn places(&self, found: &[Found]) -> Result<Vec<Place>, ReadError> {
         let segments: Vec<usize> = found.iter().map(|(position, _)| self.index_of(*position)).collect();
+        self.open(&segments, found)?;
+        let unknown: Vec<u64> = found.iter().filter(|(_, hint)| hint.is_none()).map(|(position, _)| *position).collect();
+        if let Some(unread) = segments.iter().find_map(|index| self.segment(*index).unread.as_ref()).filter(|_| unknown.len() > 1) {
+            unread.tables.bring_in(&unknown);
+        }
+        let approaches = segments.iter().zip(found).map(|(index, found)| self.approach(*index, *found)).collect::<Result<Vec<_>, _>>()?;
+        let steps = segments.iter().zip(&approaches).filter_map(|(index, approach)| self.segment(*index).steps(*approach));
+        Region::bring_in_apart(steps);
+        let approached = segments.into_iter().zip(found).zip(approaches);
+        approached.map(|((index, (position, _)), approach)| self.arrive(index, *position, approach)).collect()
+    }
+
+    /// Opens the segments that these are in.
+    fn open(&self, segments: &[usize], found: &[Found]) -> Result<(), ReadError> {
         let mut begun = BTreeMap::new();
         for (&index, (_, hint)) in segments.iter().zip(found) {
             let segment = self.segment(index);
@@ -369,8 +410,7 @@ impl Catalog {
                 file.read_soon(*offset, TOUCHED_BYTES as u64);
             }
         }
-        self.open_begun(&mut begun)?;
-        segments.into_iter().zip(found).map(|(index, found)| self.place_in(index, *found)).collect()
+        self.open_begun(&mut begun)
     }
 
     /// Opens segments whose headers are on their way.
@@ -380,15 +420,23 @@ impl Catalog {
 
     /// Where the frame at a position is.
     pub(crate) fn place(&self, found: Found) -> Result<Place, ReadError> {
-        self.place_in(self.index_of(found.0), found)
+        let index = self.index_of(found.0);
+        self.arrive(index, found.0, self.approach(index, found)?)
     }
 
-    /// The same; `index` is of the segment that holds it.
-    fn place_in(&self, index: usize, (position, hint): Found) -> Result<Place, ReadError> {
+    /// What is known of where a frame is; `index` is of the segment that holds it.
+    fn approach(&self, index: usize, (position, hint): Found) -> Result<Approach, ReadError> {
         let segment = self.segment(index);
-        let offset = match hint {
-            Some((offset, salt)) if segment.body()?.salt == salt => offset,
-            _ => segment.locate(position)?,
+        match hint {
+            Some((offset, salt)) if segment.body()?.salt == salt => Ok(Approach::There(offset)),
+            _ => segment.mark_before(position).map(Approach::Behind),
+        }
+    }
+
+    fn arrive(&self, index: usize, position: u64, approach: Approach) -> Result<Place, ReadError> {
+        let offset = match approach {
+            Approach::There(offset) => offset,
+            Approach::Behind(mark) => self.segment(index).step_to(position, mark)?,
         };
         Ok(Place { position, segment: index, offset })
     }
@@ -398,10 +446,10 @@ impl Catalog {
     pub(crate) fn touch(&self, places: &[Place]) -> u8 {
         let bodies = || places.iter().filter_map(|place| Some((self.segments[place.segment].body.get()?, place.offset)));
         let sealed = bodies().filter_map(|(body, offset)| match &body.source {
-            Source::Sealed(region) => Some((region, offset)),
+            Source::Sealed(region) => Some((region, offset, TOUCHED_BYTES as u64)),
             Source::Live(_) => None,
         });
-        Region::bring_in_apart(sealed, TOUCHED_BYTES);
+        Region::bring_in_apart(sealed);
         let mut seen = 0;
         for (body, offset) in bodies() {
             // What cannot be read says so when it is asked for.

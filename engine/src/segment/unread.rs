@@ -11,13 +11,22 @@ use chainring_format::{Mark, Violation, align};
 use super::{Body, MARK_BYTES, NO_FRAME, Source, offset_entry, read_header, read_start};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{Fault, FaultKind, OpenError, ReadError};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// Position tables that were kept elsewhere than in footers.
+/// Position tables of sealed segments that are kept elsewhere than in footers, and need not be in memory.
 pub(crate) trait PositionTables: Send + Sync + std::fmt::Debug {
-    /// Offsets, in units of 8 bytes, of every eighth frame of the segment whose first record has this position, if its file has this salt.
+    /// Brings in what [`PositionTables::mark_before`] looks at for these positions, side by side.
+    fn bring_in(&self, positions: &[u64]);
+
+    /// The offset, in units of 8 bytes, of the last eighth frame at or before a position in its segment, if the segment's file has this salt.
+    fn mark_before(&self, position: u64, salt: &[u8; 16]) -> Option<u32>;
+
+    /// Those of every eighth frame of the segment whose first record has this position, if its file has this salt.
     fn offsets(&self, first_position: u64, salt: &[u8; 16]) -> Option<Vec<u32>>;
 }
+
+/// So often a mark is looked up in the index, for about as much as having the whole table in memory costs.
+const MARKS_ASKED_MAX: u64 = 256;
 
 /// What is known of a sealed segment.
 #[derive(Debug)]
@@ -29,7 +38,9 @@ pub(crate) struct Unread {
     pub(super) footer_bytes: u64,
     /// Position after its last record.
     next_position: u64,
-    tables: Arc<dyn PositionTables>,
+    pub(super) tables: Arc<dyn PositionTables>,
+    /// How often a mark was looked up in them. Relaxed: it only saves time.
+    marks_asked: AtomicU64,
 }
 
 impl Unread {
@@ -41,7 +52,7 @@ impl Unread {
         next_position: u64,
         tables: Arc<dyn PositionTables>,
     ) -> Unread {
-        Unread { disk, header, end, footer_bytes, next_position, tables }
+        Unread { disk, header, end, footer_bytes, next_position, tables, marks_asked: AtomicU64::new(0) }
     }
 
     pub(super) fn is_packed(&self) -> bool {
@@ -85,6 +96,12 @@ impl Unread {
         }
         let region = file.region(end as usize).map_err(io)?;
         Ok(Body::new(&header, Source::Sealed(region)))
+    }
+
+    /// The offset, in units of 8 bytes, of the last eighth frame at or before a position, if the index has it and was not asked often.
+    pub(super) fn mark_before(&self, position: u64, body: &Body) -> Option<u32> {
+        let is_rare = self.marks_asked.fetch_add(1, Ordering::Relaxed) < MARKS_ASKED_MAX;
+        is_rare.then(|| self.tables.mark_before(position, &body.salt)).flatten()
     }
 
     /// The position table of the file that was opened: as the index has it, or the footer, or else as the frames themselves tell.
