@@ -14,6 +14,7 @@ use crate::cli::{Bench, Level, Subject};
 use crate::output::{DIM, Failure, Out, STRONG, counted, grouped, sized};
 
 const SUMMED: &str = "sum over the same files, mapped; no frame is found, no checksum computed";
+const HASHED_ONE_BY_ONE: &str = "the same by the plain functions, one event after the other";
 const HASHED: &str = "the same hashes over the same bodies and metadata in a loop; no file, no chain, no rules";
 
 /// Everything there is to tell.
@@ -259,10 +260,18 @@ pub(super) struct Reading {
     pub(super) events: u64,
 }
 
+/// The same hashes in a bare loop.
+pub(super) struct Hashed {
+    /// Many events at a time, as the engine does it.
+    pub(super) together: Passes,
+    /// By the plain functions.
+    pub(super) one_by_one: Passes,
+}
+
 /// Passes over a full store, by the verifier and by a bare loop over the same hashes.
 pub(super) struct Verifying {
     pub(super) verified: Passes,
-    pub(super) hashed: Option<Passes>,
+    pub(super) hashed: Option<Hashed>,
     pub(super) bytes: u64,
     pub(super) events: u64,
 }
@@ -326,8 +335,10 @@ impl Report {
         let Verifying { verified, hashed, .. } = verifying;
         let rate = verified.events_per_second();
         let bytes_rate = rate * verifying.bytes as f64 / verifying.events.max(1) as f64;
-        let hashed_rate = hashed.as_ref().map(Passes::events_per_second);
+        let [together, one_by_one] = [hashed.as_ref().map(|hashed| &hashed.together), hashed.as_ref().map(|hashed| &hashed.one_by_one)];
+        let hashed_rate = together.map(Passes::events_per_second);
         let ratio = hashed_rate.map(|hashed| rate / hashed);
+        let plain_ratio = one_by_one.map(|plain| rate / plain.events_per_second());
         let cpu_us = |passes: &Passes| passes.usage.cpu_ns as f64 / 1e3 / passes.events.max(1) as f64;
         let mut json = head_json(args, shape.threads, ground, write_path);
         json["engine"] = json!({
@@ -338,13 +349,11 @@ impl Report {
             "disk_bytes_per_event": verifying.bytes as f64 / verifying.events.max(1) as f64,
             "cpu_us_per_event": cpu_us(verified),
         });
-        json["raw"] = json!(hashed.as_ref().map(|hashed| json!({
-            "how": HASHED,
-            "events_per_second": hashed.events_per_second(),
-            "cpu_us_per_event": cpu_us(hashed),
-        })));
-        json["ratio"] = json!(ratio.map(|ratio| json!({ "events_per_second": ratio })));
-        let timelines = [Some(verified), hashed.as_ref()].map(|passes| passes.map(|passes| timeline_json(&passes.timeline)));
+        let passes_json = |how, passes: &Passes| json!({ "how": how, "events_per_second": passes.events_per_second(), "cpu_us_per_event": cpu_us(passes) });
+        json["raw"] = json!(together.map(|passes| passes_json(HASHED, passes)));
+        json["one_by_one"] = json!(one_by_one.map(|passes| passes_json(HASHED_ONE_BY_ONE, passes)));
+        json["ratio"] = json!(ratio.map(|ratio| json!({ "events_per_second": ratio, "one_by_one": plain_ratio })));
+        let timelines = [Some(verified), together].map(|passes| passes.map(|passes| timeline_json(&passes.timeline)));
         json["timeline"] = json!({ "engine": timelines[0], "raw": timelines[1] });
 
         let title = format!(
@@ -357,15 +366,18 @@ impl Report {
         let mut columns = Columns::default();
         columns.both("events/s", rate, hashed_rate, amount);
         columns.engine("of segments", bytes_per_second(bytes_rate));
-        columns.both("CPU/event", cpu_us(verified), hashed.as_ref().map(cpu_us), time_us);
+        columns.both("CPU/event", cpu_us(verified), together.map(cpu_us), time_us);
         let mut tiles =
             vec![(short(rate), "events/s verified".to_owned()), (bytes_per_second(bytes_rate), "of segments verified".to_owned())];
         tiles.extend(ratio.map(|ratio| (format!("{ratio:.2} x"), "of the bare hashes' rate".to_owned())));
         let mut lines = vec![line("Chainring", &verified.timeline)];
         let mut bars = vec![("Chainring", rate, format!("{}/s", short(rate)))];
-        if let (Some(hashed), Some(rate)) = (hashed, hashed_rate) {
-            lines.push(line("raw", &hashed.timeline));
-            bars.push(("bare hashes", rate, format!("{}/s", short(rate))));
+        for (name, passes) in [("bare hashes", together), ("one by one", one_by_one)] {
+            if let Some(passes) = passes {
+                lines.push(line(name, &passes.timeline));
+                let rate = passes.events_per_second();
+                bars.push((name, rate, format!("{}/s", short(rate))));
+            }
         }
         let picture = Picture {
             title: title.clone(),
@@ -374,7 +386,12 @@ impl Report {
             right: Chart::Bars { title: "Events per second".into(), bars },
             footer: picture_footer(ground, write_path),
         };
-        let notes = if hashed.is_some() { vec![("raw", HASHED.to_owned())] } else { Vec::new() };
+        let mut notes = Vec::new();
+        if let (Some(plain), Some(ratio)) = (one_by_one, plain_ratio) {
+            notes.push(("raw", HASHED.to_owned()));
+            let rate = short(plain.events_per_second());
+            notes.push(("one by one", format!("{HASHED_ONE_BY_ONE}: {rate} events/s, of which verifying is {ratio:.2} times")));
+        }
         Report { json, title, facts: facts(ground, write_path), columns, notes, picture }
     }
 }

@@ -1,7 +1,8 @@
 //! `bench verify`: every checksum, link and digest of a store, over and over.
 //!
 //! Beside it stands a bare loop: the same hashes over the same bodies and metadata, by as many threads, and nothing else: no file, no chain to
-//! follow, no rule to check.
+//! follow, no rule to check. It hashes many events at a time, as the engine does, and then once more one after the other, as whoever knows only the hash
+//! functions would.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chainring::{EventId, EventRef, Store, VerifyOptions, verify};
-use chainring_format::hash::{EventContent, Hash, Leaf, LeafFields};
+use chainring_format::hash::{EventContent, Hash, Leaf, LeafFields, body_commit, event_digest};
 use chainring_format::lanes::{LaneBody, LaneEvent, Lanes};
 
 use super::Ground;
 use super::drive::Sample;
-use super::report::{Report, Verifying};
+use super::report::{Hashed, Report, Verifying};
 use super::store::fill;
 use super::usage::Usage;
 use super::workload::Shape;
@@ -51,7 +52,9 @@ pub(super) fn run(args: &Bench, ground: &Ground) -> Result<Report, Failure> {
             Some(fault) => Err(Failure::No(format!("the store that was just written does not verify: {fault}"))),
         }
     })?;
-    let hashed = if args.no_baseline { None } else { Some(bare_loop(&filled.directory, threads, args.seconds / 2.0, ground)?) };
+    let bare = |hash| bare_loop(&filled.directory, threads, args.seconds / 2.0, ground, hash);
+    let hashed =
+        if args.no_baseline { None } else { Some(Hashed { together: bare(Hasher::together)?, one_by_one: bare(Hasher::one_by_one)? }) };
     spinner.finish_and_clear();
     let shape = Shape { threads, ..Shape::new(args, 1)? };
     let verifying = Verifying { verified, hashed, bytes: filled.bytes, events: filled.events };
@@ -101,7 +104,40 @@ fn leaf(digest: &Hash) -> Leaf {
     Leaf::new(&LeafFields { kind: 0, bucket: 0, version: 0, recorded_at_ns: 0, digest, prev_bucket: nothing, prev_stream: nothing })
 }
 
-fn bare_loop(directory: &std::path::Path, threads: usize, seconds: f64, ground: &Ground) -> Result<Passes, Failure> {
+/// What hashes events, and the memory it does so in.
+#[derive(Default)]
+struct Hasher {
+    lanes: Lanes,
+    digests: Vec<Hash>,
+}
+
+impl Hasher {
+    /// In lanes and pairs, as the engine does.
+    fn together(&mut self, events: &[LaneEvent<'_>]) {
+        self.digests.clear();
+        self.lanes.event_digests(events, &mut self.digests);
+        for pair in self.digests.chunks(2) {
+            black_box(Leaf::links([&leaf(&pair[0]), &leaf(&pair[pair.len() - 1])]));
+        }
+    }
+
+    /// By the plain functions.
+    fn one_by_one(&mut self, events: &[LaneEvent<'_>]) {
+        for event in events {
+            let LaneBody::Bytes { salt, body } = event.body else { unreachable!("made of bytes above") };
+            let digest = event_digest(&EventContent { body_commit: &body_commit(&salt, body), ..event.content });
+            black_box(leaf(&digest).link());
+        }
+    }
+}
+
+fn bare_loop(
+    directory: &std::path::Path,
+    threads: usize,
+    seconds: f64,
+    ground: &Ground,
+    hash: fn(&mut Hasher, &[LaneEvent<'_>]),
+) -> Result<Passes, Failure> {
     let store = Store::open(directory)?;
     let view = store.latest();
     let events = view.events().map(|event| Ok(lane_event(&event?))).collect::<Result<Vec<_>, Failure>>()?;
@@ -110,14 +146,10 @@ fn bare_loop(directory: &std::path::Path, threads: usize, seconds: f64, ground: 
         thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    let (mut lanes, mut digests) = (Lanes::new(), Vec::new());
+                    let mut hasher = Hasher::default();
                     // Relaxed: chunks are only shared out.
                     while let Some(chunk) = events.chunks(CHUNK_EVENTS).nth(next.fetch_add(1, Ordering::Relaxed)) {
-                        digests.clear();
-                        lanes.event_digests(chunk, &mut digests);
-                        for pair in digests.chunks(2) {
-                            black_box(Leaf::links([&leaf(&pair[0]), &leaf(&pair[pair.len() - 1])]));
-                        }
+                        hash(&mut hasher, chunk);
                     }
                 });
             }
