@@ -208,11 +208,11 @@ impl Segment {
         }
     }
 
-    /// What lies on the way to a frame, where it is on a disk.
-    fn steps(&self, approach: Approach) -> Option<(&Region, u64, u64)> {
-        match (&self.body.get()?.source, approach) {
-            (Source::Sealed(region), Approach::Behind((mark, frames))) => Some((region, mark, (frames + 1) * RECORD_BYTES_USUAL)),
-            _ => None,
+    /// What lies between a mark and the frame so many behind it, about, where it is on a disk.
+    fn steps(&self, (mark, frames): (u64, u64)) -> Option<(&Region, u64, u64)> {
+        match &self.body.get()?.source {
+            Source::Sealed(region) => Some((region, mark, (frames + 1) * RECORD_BYTES_USUAL)),
+            Source::Live(_) => None,
         }
     }
 
@@ -313,15 +313,6 @@ pub(crate) fn offset_entry(offset: u64) -> u32 {
 /// A position, and the offset of its frame where that is known: it holds if the segment's salt is the one that comes with it.
 pub(crate) type Found = (u64, Option<(u64, [u8; 16])>);
 
-/// What is known of where a frame is.
-#[derive(Debug, Clone, Copy)]
-enum Approach {
-    /// At this offset.
-    There(u64),
-    /// So many frames behind the one at this offset.
-    Behind((u64, u64)),
-}
-
 /// Where a frame is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -381,20 +372,28 @@ impl Catalog {
         self.starts.get(index + 1).copied().unwrap_or(u64::MAX)
     }
 
-    /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side: headers of segments that
-    /// nobody has read, then places in position tables, then what lies between the frames that stand there and the ones that are asked for.
+    /// Where the frames at these positions are, in their order. What has to be read of files for it is brought in side by side.
     pub(crate) fn places(&self, found: &[Found]) -> Result<Vec<Place>, ReadError> {
         let segments: Vec<usize> = found.iter().map(|(position, _)| self.index_of(*position)).collect();
         self.open(&segments, found)?;
-        let unknown: Vec<u64> = found.iter().filter(|(_, hint)| hint.is_none()).map(|(position, _)| *position).collect();
-        if let Some(unread) = segments.iter().find_map(|index| self.segment(*index).unread.as_ref()).filter(|_| unknown.len() > 1) {
-            unread.tables.bring_in(&unknown);
+        let hinted = segments.iter().zip(found).map(|(index, (_, hint))| self.hinted(*index, *hint)).collect::<Result<Vec<_>, _>>()?;
+        let all = || segments.iter().zip(found).zip(&hinted).map(|((index, (position, _)), hinted)| (*index, *position, *hinted));
+        let unknown: Vec<_> = all().filter(|(.., hinted)| hinted.is_none()).map(|(index, position, _)| (index, position)).collect();
+        let mut located = self.locate_all(&unknown)?.into_iter();
+        let mut offset = |hinted: Option<u64>| hinted.or_else(|| located.next()).expect("what has no hint was located");
+        Ok(all().map(|(segment, position, hinted)| Place { position, segment, offset: offset(hinted) }).collect())
+    }
+
+    /// Offsets of frames of which nobody knows more than the position, each in the segment with the index that comes with it: first what is needed of position
+    /// tables is brought in, then what lies between the frames that stand there and the ones that are asked for.
+    fn locate_all(&self, unknown: &[(usize, u64)]) -> Result<Vec<u64>, ReadError> {
+        let segments = || unknown.iter().map(|(index, position)| (self.segment(*index), *position));
+        if let Some(unread) = segments().find_map(|(segment, _)| segment.unread.as_ref()).filter(|_| unknown.len() > 1) {
+            unread.tables.bring_in(&segments().map(|(_, position)| position).collect::<Vec<_>>());
         }
-        let approaches = segments.iter().zip(found).map(|(index, found)| self.approach(*index, *found)).collect::<Result<Vec<_>, _>>()?;
-        let steps = segments.iter().zip(&approaches).filter_map(|(index, approach)| self.segment(*index).steps(*approach));
-        Region::bring_in_apart(steps);
-        let approached = segments.into_iter().zip(found).zip(approaches);
-        approached.map(|((index, (position, _)), approach)| self.arrive(index, *position, approach)).collect()
+        let marks = segments().map(|(segment, position)| segment.mark_before(position)).collect::<Result<Vec<_>, _>>()?;
+        Region::bring_in_apart(segments().zip(&marks).filter_map(|((segment, _), mark)| segment.steps(*mark)));
+        segments().zip(&marks).map(|((segment, position), mark)| segment.step_to(position, *mark)).collect()
     }
 
     /// Opens the segments that these are in.
@@ -419,26 +418,19 @@ impl Catalog {
     }
 
     /// Where the frame at a position is.
-    pub(crate) fn place(&self, found: Found) -> Result<Place, ReadError> {
-        let index = self.index_of(found.0);
-        self.arrive(index, found.0, self.approach(index, found)?)
-    }
-
-    /// What is known of where a frame is; `index` is of the segment that holds it.
-    fn approach(&self, index: usize, (position, hint): Found) -> Result<Approach, ReadError> {
-        let segment = self.segment(index);
-        match hint {
-            Some((offset, salt)) if segment.body()?.salt == salt => Ok(Approach::There(offset)),
-            _ => segment.mark_before(position).map(Approach::Behind),
-        }
-    }
-
-    fn arrive(&self, index: usize, position: u64, approach: Approach) -> Result<Place, ReadError> {
-        let offset = match approach {
-            Approach::There(offset) => offset,
-            Approach::Behind(mark) => self.segment(index).step_to(position, mark)?,
+    pub(crate) fn place(&self, (position, hint): Found) -> Result<Place, ReadError> {
+        let segment = self.index_of(position);
+        let offset = match self.hinted(segment, hint)? {
+            Some(offset) => offset,
+            None => self.segment(segment).locate(position)?,
         };
-        Ok(Place { position, segment: index, offset })
+        Ok(Place { position, segment, offset })
+    }
+
+    /// The offset that comes with a position in the segment with this index, if it is of the file that is read.
+    fn hinted(&self, index: usize, hint: Option<(u64, [u8; 16])>) -> Result<Option<u64>, ReadError> {
+        let Some((offset, salt)) = hint else { return Ok(None) };
+        Ok((self.segment(index).body()?.salt == salt).then_some(offset))
     }
 
     /// Brings frames that lie here and there into memory and into the cache, side by side: one after the other, each would wait alone.
