@@ -335,7 +335,8 @@ impl Report {
         let Verifying { verified, hashed, .. } = verifying;
         let rate = verified.events_per_second();
         let bytes_rate = rate * verifying.bytes as f64 / verifying.events.max(1) as f64;
-        let [together, one_by_one] = [hashed.as_ref().map(|hashed| &hashed.together), hashed.as_ref().map(|hashed| &hashed.one_by_one)];
+        let together = hashed.as_ref().map(|hashed| &hashed.together);
+        let one_by_one = hashed.as_ref().map(|hashed| &hashed.one_by_one);
         let hashed_rate = together.map(Passes::events_per_second);
         let ratio = hashed_rate.map(|hashed| rate / hashed);
         let plain_ratio = one_by_one.map(|plain| rate / plain.events_per_second());
@@ -349,7 +350,10 @@ impl Report {
             "disk_bytes_per_event": verifying.bytes as f64 / verifying.events.max(1) as f64,
             "cpu_us_per_event": cpu_us(verified),
         });
-        let passes_json = |how, passes: &Passes| json!({ "how": how, "events_per_second": passes.events_per_second(), "cpu_us_per_event": cpu_us(passes) });
+        let passes_json = |how, passes: &Passes| {
+            let (rate, cpu_us) = (passes.events_per_second(), cpu_us(passes));
+            json!({ "how": how, "events_per_second": rate, "cpu_us_per_event": cpu_us })
+        };
         json["raw"] = json!(together.map(|passes| passes_json(HASHED, passes)));
         json["one_by_one"] = json!(one_by_one.map(|passes| passes_json(HASHED_ONE_BY_ONE, passes)));
         json["ratio"] = json!(ratio.map(|ratio| json!({ "events_per_second": ratio, "one_by_one": plain_ratio })));
