@@ -388,7 +388,11 @@ impl Catalog {
     /// tables is brought in, then what lies between the frames that stand there and the ones that are asked for.
     fn locate_all(&self, unknown: &[(usize, u64)]) -> Result<Vec<u64>, ReadError> {
         let segments = || unknown.iter().map(|(index, position)| (self.segment(*index), *position));
-        if let Some(unread) = segments().find_map(|(segment, _)| segment.unread.as_ref()).filter(|_| unknown.len() > 1) {
+        // One by itself has nothing to wait beside.
+        if unknown.len() < 2 {
+            return segments().map(|(segment, position)| segment.locate(position)).collect();
+        }
+        if let Some(unread) = segments().find_map(|(segment, _)| segment.unread.as_ref()) {
             unread.tables.bring_in(&segments().map(|(_, position)| position).collect::<Vec<_>>());
         }
         let marks = segments().map(|(segment, position)| segment.mark_before(position)).collect::<Result<Vec<_>, _>>()?;
@@ -396,7 +400,7 @@ impl Catalog {
         segments().zip(&marks).map(|((segment, position), mark)| segment.step_to(position, *mark)).collect()
     }
 
-    /// Opens the segments that these are in.
+    /// Opens the segments that these are in; frames whose offsets are known are on their way then, too.
     fn open(&self, segments: &[usize], found: &[Found]) -> Result<(), ReadError> {
         let mut begun = BTreeMap::new();
         for (&index, (_, hint)) in segments.iter().zip(found) {

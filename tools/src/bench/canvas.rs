@@ -101,8 +101,8 @@ pub(super) fn ticks(high: f64) -> Vec<f64> {
         return vec![0.0, 1.0];
     }
     let rough = high / TICKS;
-    let exponent = rough.log10().floor() as i32;
-    // Powers of ten above one are exact, and so a division by one is as near as can be: 0.6, not 0.6000000000000001.
+    let exponent = rough.log10().floor().max(-300.0) as i32;
+    // Powers of ten from 1 to 10^22 are exact, and so a division by one is as near as can be: 0.6, not 0.6000000000000001.
     let scaled = |number: f64| if exponent < 0 { number / 10_f64.powi(-exponent) } else { number * 10_f64.powi(exponent) };
     let factor = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|factor| scaled(*factor) >= rough * 0.999).unwrap_or(10.0);
     (0..=(high / scaled(factor)).ceil() as u32).map(|number| scaled(f64::from(number) * factor)).collect()
@@ -128,6 +128,7 @@ mod tests {
         assert_eq!(ticks(6.3), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(ticks(0.9), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
         assert_eq!(ticks(1e6 / 3.0), [0.0, 1e5, 2e5, 3e5, 4e5]);
+        assert_eq!(ticks(1e-310).len(), 2);
         assert_eq!(ticks(0.0), [0.0, 1.0]);
         assert_eq!(ticks(f64::NAN), [0.0, 1.0]);
         assert_eq!(logarithmic_ticks(120.0, 900.0), [100.0, 200.0, 500.0, 1000.0]);
